@@ -1,0 +1,1 @@
+"""Directories that can predict, and the hallmark that proves them."""

@@ -1,0 +1,1 @@
+"""One schema, and the ways a setting reaches it: job files, environment, flags."""

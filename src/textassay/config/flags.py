@@ -1,0 +1,174 @@
+"""Command lines made from the schema: every setting is a flag, with `-` or `_`."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from textassay.config.flag_table import FLAGS
+from textassay.console import reports_errors
+
+if TYPE_CHECKING:
+    from textassay.config.load import Setting
+    from textassay.config.runs import Run
+    from textassay.config.schema import Job
+
+# What people type elsewhere, and the settings it stands for here.
+ALIASES = {
+    "num_epochs": "training.num_train_epochs",
+    "epochs": "training.num_train_epochs",
+    "batch_size": "training.per_device_train_batch_size",
+    "model_path": "model.model_name_or_path",
+    "model_max_length": "model.max_seq_length",
+    "max_length": "model.max_seq_length",
+    "dataset_name": "data.path",
+    "seed": "seeds",
+}
+PRECISION_FLAGS = {"bf16": "training.bf16", "fp16": "training.fp16"}
+EPILOG = (
+    "Every field of transformers' TrainingArguments and of the PEFT method's config is a flag too, "
+    "by its own name. Lists are separated by commas. See docs/configuration.md."
+)
+
+
+def run_options(launcher: str) -> Callable[[Callable[["Run"], Any]], click.Command]:
+    """A Click command around `function(run)`: one job file or none, any flag, one run."""
+
+    def decorate(function: Callable[["Run"], Any]) -> click.Command:
+        @reports_errors
+        def callback(job_file: Path | None, output_dir: Path | None, **given: Any) -> None:
+            from textassay.config.runs import Run
+            from textassay.console import say
+
+            job, settings = _resolve(job_file, launcher, given)
+            if given["show_config"]:
+                _print_settings(settings)
+                return
+            seed = job.seeds[0]
+            if len(job.seeds) > 1:
+                say(f"seed {seed}, the first of {len(job.seeds)}; bash train.sh runs them all")
+            path = output_dir or Path("runs") / job.name / f"seed-{seed}"
+            run = Run(job, seed, path, given["force"], given["resume_from_checkpoint"])
+            function(run)
+
+        command = _command(callback, function.__doc__)
+        command.params.insert(0, click.Argument(["job_file"], required=False, type=_path()))
+        command.params += _setting_options() + _run_controls()
+        return command
+
+    return decorate
+
+
+def batch_options(function: Callable[..., Any]) -> click.Command:
+    """A Click command around `function(runs, overrides)`: any number of jobs, all their seeds."""
+
+    @reports_errors
+    def callback(job_files: tuple[Path, ...], output_dir: Path | None, **given: Any) -> None:
+        from textassay.config.runs import runs_of
+
+        runs = []
+        for job_file in job_files or (Path("jobs/quickstart.yaml"),):
+            job, settings = _resolve(job_file, None, given)
+            if given["show_config"]:
+                _print_settings(settings)
+            runs.append((job_file, runs_of(job, output_dir or Path("runs"), given["force"])))
+        if not given["show_config"]:
+            function(runs, _as_arguments(given))
+
+    command = _command(callback, function.__doc__)
+    command.params.insert(0, click.Argument(["job_files"], nargs=-1, type=_path()))
+    command.params += _setting_options() + _run_controls()
+    return command
+
+
+def _command(callback: Callable[..., None], doc: str | None) -> click.Command:
+    return click.Command(
+        name=None,
+        callback=callback,
+        help=doc,
+        epilog=EPILOG,
+        context_settings={
+            "token_normalize_func": lambda name: name.replace("-", "_"),
+            "max_content_width": 110,
+            "help_option_names": ["--help"],
+        },
+    )
+
+
+def _path() -> click.Path:
+    return click.Path(path_type=Path)
+
+
+@functools.cache
+def _keys() -> dict[str, str]:
+    """flag -> setting, aliases included."""
+    return {flag: key for flag, key, *_ in FLAGS} | ALIASES | PRECISION_FLAGS
+
+
+def _setting_options() -> list[click.Option]:
+    options = []
+    for flag, _, text, shown, boolean in FLAGS:
+        options.append(_option(flag, text, shown, boolean))
+    options += [_option(flag, "the same as --precision", True, True) for flag in PRECISION_FLAGS]
+    options.append(_option("use_lora", "the same as --method lora", True, True))
+    return options + [
+        _option(f, f"the same as {k}", f == "seed", False) for f, k in ALIASES.items()
+    ]
+
+
+def _option(flag: str, text: str, shown: bool, boolean: bool) -> click.Option:
+    if boolean:  # both `--bf16` and `--bf16 false`
+        return click.Option(
+            [f"--{flag}"], is_flag=False, flag_value="true", help=text, hidden=not shown
+        )
+    return click.Option([f"--{flag}"], help=text, hidden=not shown, metavar="VALUE")
+
+
+def _run_controls() -> list[click.Option]:
+    return [
+        click.Option(["--output_dir"], type=_path(), help="where the run goes [default: runs/…]"),
+        click.Option(["--env_file"], type=_path(), help="a .env file with TEXTASSAY_ variables"),
+        click.Option(
+            ["--resume_from_checkpoint"],
+            default="auto",
+            help="auto: the newest complete checkpoint of this run; none; or a path",
+        ),
+        click.Option(["--force"], is_flag=True, help="replace the run that is there"),
+        click.Option(["--show_config"], is_flag=True, help="print every value and its source"),
+    ]
+
+
+def _resolve(
+    job_file: Path | None, launcher: str | None, given: dict[str, Any]
+) -> tuple["Job", list["Setting"]]:
+    from textassay.config.load import resolve_job
+
+    return resolve_job(job_file, given["env_file"], os.environ, _overrides(given), launcher)
+
+
+def _overrides(given: dict[str, Any]) -> dict[str, str]:
+    chosen = {_keys()[name]: value for name, value in given.items()
+              if name in _keys() and value is not None}  # fmt: skip
+    if given.get("use_lora") == "true":
+        chosen["method.name"] = "lora"
+    return chosen
+
+
+def _as_arguments(given: dict[str, Any]) -> list[str]:
+    """The flags that were given, as a launcher takes them; seeds and folders it gets one by one."""
+    left_out = {"seeds", "seed", "output_dir", "force", "show_config", "resume_from_checkpoint"}
+    arguments = [f"--resume_from_checkpoint={given['resume_from_checkpoint']}"]
+    for name, value in given.items():
+        if value is not None and name not in left_out:
+            arguments.append(f"--{name}={value}")
+    return arguments
+
+
+def _print_settings(settings: list["Setting"]) -> None:
+    from textassay.console import out, table
+
+    rows = [(s.key, str(s.value), s.source) for s in settings]
+    out().print(table("configuration", ["setting", "value", "source"], rows))

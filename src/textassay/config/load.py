@@ -1,0 +1,170 @@
+"""From defaults, job file, environment and flags to one checked job that knows its sources."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from textassay.config.dotenv import read_env_file, settings_in
+from textassay.config.names import nearest
+from textassay.config.schema import SECTIONS, Job
+from textassay.errors import UsageError
+
+LISTS = {"seeds", "data.column_names", "method.target_modules", "method.modules_to_save"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a job, and where it came from."""
+
+    key: str
+    value: Any
+    source: str
+
+
+def resolve_job(
+    job_file: Path | None,
+    env_file: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    launcher: str | None,
+) -> tuple[Job, list[Setting]]:
+    """Lay the sources over each other: defaults, job file, --env_file, environment, flags.
+
+    `flags` maps a setting such as `training.learning_rate` to the text given. Raises UsageError
+    with the source, the setting and what to do.
+    """
+    given: dict[str, Setting] = {}
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if job_file:
+        layers.append((str(job_file), read_job_file(job_file)))
+    if env_file:
+        layers.append((str(env_file), settings_in(read_env_file(env_file))))
+    layers.append(("environment", settings_in(environ)))
+    layers.append(("flag", flags))
+    for source, layer in layers:
+        for key, value in layer.items():
+            given[key] = Setting(key, _listed(key, value), source)
+    _apply_launcher(given, launcher)
+    _apply_name(given, job_file)
+    job = _checked(given)
+    return job, _with_defaults(job, given)
+
+
+def read_job_file(path: Path) -> dict[str, Any]:
+    """The settings of a job file by dotted key."""
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: there is no such job file; `ls jobs` lists those that come along."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace("\n", " ")
+        raise UsageError(f"{path}: is not readable as YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: a job file maps names to settings; see docs/configuration.md.")
+    settings: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in SECTIONS:
+            if not isinstance(value, dict | None):
+                raise UsageError(
+                    f"{path}: {key} is a section; put its settings below it, indented."
+                )
+            settings.update({f"{key}.{name}": inner for name, inner in (value or {}).items()})
+        else:
+            settings[str(key)] = value
+    return settings
+
+
+def _listed(key: str, value: Any) -> Any:
+    """Lists arrive from flags and variables as `a,b`."""
+    if key in LISTS and isinstance(value, str) and (key == "seeds" or "," in value):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _apply_launcher(given: dict[str, Setting], launcher: str | None) -> None:
+    named = given.get("launcher")
+    if launcher is None:
+        launcher = str(named.value) if named else None
+    elif named and named.value != launcher:
+        raise UsageError(
+            f"{named.source}: is a job for the {named.value} launcher; "
+            f"run scripts/train_{named.value}.py or `bash train.sh {named.source}`."
+        )
+    if launcher:
+        given["launcher"] = Setting("launcher", launcher, named.source if named else "script")
+    if launcher == "full" and "method.name" not in given:
+        given["method.name"] = Setting("method.name", "full", "launcher")
+
+
+def _apply_name(given: dict[str, Setting], job_file: Path | None) -> None:
+    """A job without a name is called after its file, else after its data."""
+    if "name" in given:
+        return
+    if job_file:
+        given["name"] = Setting("name", job_file.stem, "name of the file")
+        return
+    for key in ("data.name", "data.path", "data.train_file"):
+        if key in given and (stem := Path(str(given[key].value)).stem):
+            safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in stem)
+            given["name"] = Setting("name", safe, key)
+            return
+
+
+def _checked(given: dict[str, Setting]) -> Job:
+    nested: dict[str, Any] = {}
+    for key, setting in given.items():
+        section, _, name = key.rpartition(".")
+        if section and section not in SECTIONS:
+            raise UsageError(f"{setting.source}: {key}: {nearest(section, SECTIONS)}")
+        (nested.setdefault(section, {}) if section else nested)[name] = setting.value
+    try:
+        return Job.model_validate(nested)
+    except ValidationError as error:
+        raise UsageError(_explain(error, given)) from None
+
+
+def _explain(error: ValidationError, given: dict[str, Setting]) -> str:
+    """The first thing that is wrong, in one sentence: where, which key, what to do."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if not isinstance(part, int)]
+    key = ".".join(path)
+    source = given[key].source if key in given else _any_source(key, given)
+    if first["type"] == "extra_forbidden":
+        model = SECTIONS[path[0]] if len(path) > 1 else Job
+        return f"{source}: {key} is not a setting; {nearest(path[-1], model.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    got = f" (it is {given[key].value!r})" if key in given else ""
+    return f"{source}: {key or 'job'}: {message}{got}"
+
+
+def _any_source(section: str, given: dict[str, Setting]) -> str:
+    """The source of a section's problem: the last one that set anything in it."""
+    inside = [s.source for s in given.values() if not section or s.key.startswith(section)]
+    return inside[-1] if inside else "defaults"
+
+
+def _with_defaults(job: Job, given: dict[str, Setting]) -> list[Setting]:
+    """Every value of the job, given or default, in the order of the schema."""
+    settings = []
+    for key, value in flatten(job).items():
+        source = given[key].source if key in given else "default"
+        settings.append(Setting(key, value, source))
+    return settings
+
+
+def flatten(job: Job) -> dict[str, Any]:
+    """The job's values by dotted key."""
+    flat: dict[str, Any] = {}
+    for name, value in job.model_dump(mode="json").items():
+        if name in SECTIONS:
+            flat.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            flat[name] = value
+    return flat

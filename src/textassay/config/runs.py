@@ -1,0 +1,110 @@
+"""A run: one job with one seed, in one directory that nobody else may have filled."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textassay.config.schema import Job
+from textassay.errors import UsageError
+from textassay.files import read_json, sha256_text, write_json, write_text
+
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job with one seed. `force` starts again; `resume` is auto, none or a checkpoint."""
+
+    job: Job
+    seed: int
+    path: Path
+    force: bool = False
+    resume: str = "auto"
+
+    @property
+    def model_dir(self) -> Path:
+        """Where the artifact goes."""
+        return self.path / "model"
+
+    def fingerprint(self) -> str:
+        """A hash of everything that may change the result. Names and the device do not."""
+        content = self.job.model_dump(mode="json", exclude={"name", "seeds", "resources"})
+        return sha256_text(json.dumps({**content, "seed": self.seed}, sort_keys=True))
+
+    def is_finished(self) -> bool:
+        """Whether this run, with this configuration, has been carried out to its end."""
+        marker = self.path / FINISHED
+        return marker.is_file() and read_json(marker).get("config") == self.fingerprint()
+
+    def finish(self, outcome: dict[str, Any]) -> None:
+        """Mark the run as carried out; the last file that a run writes."""
+        write_json(self.path / FINISHED, {"config": self.fingerprint(), **outcome})
+
+
+def runs_of(job: Job, root: Path, force: bool = False) -> list[Run]:
+    """The runs of a job under `root`/<job>/seed-<k>/."""
+    return [Run(job, seed, root / job.name / f"seed-{seed}", force) for seed in job.seeds]
+
+
+def open_run(run: Run) -> None:
+    """Make the run's directory ready, with `config.yaml` in it.
+
+    Refuses a directory with somebody else's files, and one with another configuration unless the
+    run is forced. What an earlier attempt of this very run left is kept for resuming.
+    """
+    config = run.path / "config.yaml"
+    if run.path.exists() and not run.path.is_dir():
+        raise UsageError(f"{run.path}: is a file; name another --output_dir.")
+    if run.path.is_dir() and any(run.path.iterdir()):
+        if not config.is_file():
+            raise UsageError(
+                f"{run.path}: holds files that are not of a run, which would be mixed up or "
+                "overwritten; name another --output_dir."
+            )
+        if run.force or (run.resume == "none" and _same_config(run, config)):
+            shutil.rmtree(run.path)
+        elif not _same_config(run, config):
+            raise UsageError(
+                f"{run.path}: holds a run with another configuration ({_first_difference(run)}); "
+                "use --force to replace it or name another --output_dir."
+            )
+    run.path.mkdir(parents=True, exist_ok=True)
+    if not config.exists():
+        write_text(config, _config_text(run))
+
+
+def _stored(run: Run) -> dict[str, Any]:
+    return yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8")) or {}
+
+
+def _same_config(run: Run, config: Path) -> bool:
+    return bool(_stored(run).get("fingerprint") == run.fingerprint())
+
+
+def _config_text(run: Run) -> str:
+    content = {"seed": run.seed, **run.job.model_dump(mode="json")}
+    head = "# Everything this run was told, defaults included. Written by textassay.\n"
+    body: str = yaml.safe_dump(
+        {"fingerprint": run.fingerprint(), **content}, sort_keys=False, allow_unicode=True
+    )
+    return head + body
+
+
+def _first_difference(run: Run) -> str:
+    """The first setting in which the stored run and this one differ."""
+    stored, wanted = _stored(run), {"seed": run.seed, **run.job.model_dump(mode="json")}
+    for section, value in wanted.items():
+        if section in ("name", "seeds", "resources"):
+            continue
+        before = stored.get(section)
+        if isinstance(value, dict) and isinstance(before, dict):
+            for key in {**before, **value}:
+                if before.get(key) != value.get(key):
+                    return f"{section}.{key}: {before.get(key)!r} there, {value.get(key)!r} here"
+        elif before != value:
+            return f"{section}: {before!r} there, {value!r} here"
+    return "it was written by another version"

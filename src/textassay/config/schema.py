@@ -1,0 +1,238 @@
+"""The one schema of a job. Defaults and their reasons stand here and nowhere else.
+
+`training` also takes every field of transformers' TrainingArguments, and `method` every field of
+the PEFT config that it names, each by the library's own name (see `library_fields.py`).
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
+from textassay.config.names import as_kind, nearest, typed_fields
+
+# What TrainingArguments calls by these names is decided elsewhere in a job.
+ELSEWHERE = {
+    "output_dir": "the flag --output_dir",
+    "seed": "`seeds` at the top of the job",
+    "use_cpu": "resources.device",
+    "deepspeed": "the deepspeed launcher",
+    "bf16_full_eval": "nothing: evaluation is in fp32",
+    "fp16_full_eval": "nothing: evaluation is in fp32",
+    "load_best_model_at_end": "nothing: the best checkpoint is always the one that is saved",
+    "remove_unused_columns": "nothing: rows hold what the model needs",
+}
+
+
+def _precision(given: dict[str, Any]) -> dict[str, str]:
+    """`bf16` and `fp16`, as everybody writes them, said as one `precision`."""
+    wanted = {name for name in ("bf16", "fp16") if as_kind("bool", given.get(name), name)}
+    named = given.get("precision")
+    if len(wanted) == 2 or (wanted and named not in (None, "auto", *wanted)):
+        raise ValueError("bf16, fp16 and precision contradict each other; set one of them")
+    if wanted:
+        return {"precision": wanted.pop()}
+    if named is not None:
+        return {"precision": named}
+    if given.get("bf16") is not None or given.get("fp16") is not None:
+        return {"precision": "fp32"}
+    return {}
+
+
+class Section(BaseModel):
+    """A part of a job: it refuses unknown keys and never changes once it is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataSection(Section):
+    """Which rows, and how they are read and split."""
+
+    name: str | None = Field(None, description="a data set of data/catalog, by its name")
+    path: str | None = Field(None, description="a file, a directory with splits, or a hub name")
+    train_file: str | None = Field(None, description="the training rows, where splits are files")
+    validation_file: str | None = Field(None, description="the validation rows")
+    test_file: str | None = Field(None, description="the test rows")
+    text_column: str | None = Field(None, description="the column that holds the text")
+    label_column: str | None = Field(None, description="the column that holds the label")
+    column_names: list[str] | None = Field(
+        None, description="names for the columns of files that have no header line"
+    )
+    prompt: str | None = Field(
+        None, description="a template with {text} and, if wanted, {class_labels}"
+    )
+    on_bad_rows: Literal["error", "skip"] = Field(
+        "error", description="stop at rows that cannot be used, or leave them out and say so"
+    )
+    max_samples: int | None = Field(
+        None, ge=1, description="at most this many rows of each split (stratified, fixed)"
+    )
+    test_size: float = Field(
+        0.1, gt=0, lt=1, description="share cut off for test where the set has none"
+    )
+    validation_size: float = Field(
+        0.15, gt=0, lt=1, description="share of the rest cut off for validation where there is none"
+    )
+    split_seed: int | None = Field(
+        None, description="the seed of the cut (default: the data set's own); never the run's seed"
+    )
+
+
+class ModelSection(Section):
+    """Which base model, and how much text it sees."""
+
+    model_name_or_path: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="a local directory or a hub name"
+    )
+    revision: str | None = Field(None, description="a hub revision: branch, tag or commit")
+    max_seq_length: int = Field(128, ge=4, description="tokens a text is cut to, prompt included")
+
+
+class MethodSection(Section):
+    """How weights are tuned: `full`, or a PEFT method by PEFT's name with PEFT's fields."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field("lora", description="full, or a PEFT method: lora, ia3, vera, oft …")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, given: dict[str, Any]) -> dict[str, Any]:
+        name = str(given.get("name", "lora")).lower()
+        if name != "full" and name not in PEFT_FIELDS:
+            raise ValueError(f"{name!r} is not a method; {nearest(name, ['full', *PEFT_FIELDS])}")
+        fields = PEFT_FIELDS.get(name, {})
+        extras = {key: value for key, value in given.items() if key != "name"}
+        return {"name": name, **typed_fields(extras, fields, f"method {name}")}
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that were set for the PEFT config."""
+        return dict(self.model_extra or {})
+
+
+class TrainingSection(Section):
+    """How weights are moved. Fields not named here are TrainingArguments' own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", validate_default=True)
+
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate of AdamW")
+    num_train_epochs: float = Field(3.0, gt=0, description="passes over the training rows")
+    max_steps: int = Field(-1, description="optimizer steps; overrides the epochs when positive")
+    per_device_train_batch_size: int = Field(32, ge=1, description="rows a device and step")
+    per_device_eval_batch_size: int = Field(64, ge=1, description="rows a device in evaluation")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="batches an optimizer step")
+    lr_scheduler_type: str = Field("linear", description="linear, cosine, constant …")
+    warmup_steps: float = Field(
+        0.1, ge=0, description="steps of warm-up; below 1 a share of all steps"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0 switches it off")
+    gradient_checkpointing: bool = Field(False, description="less memory for more time")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the device has it, fp16 on older GPUs, else fp32"
+    )
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = Field(
+        "group_by_length", description="how rows become batches"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rows of a class weigh n / (classes * rows of the class)"
+    )
+    eval_strategy: Literal["steps", "epoch"] = Field("epoch", description="when to evaluate")
+    save_strategy: Literal["steps", "epoch"] = Field("epoch", description="when to save")
+    eval_steps: float | None = Field(None, gt=0, description="with eval_strategy steps")
+    save_steps: float = Field(500, gt=0, description="with save_strategy steps")
+    save_total_limit: int = Field(2, ge=1, description="checkpoints kept, the best among them")
+    metric_for_best_model: str = Field("macro_f1", description="picks the best checkpoint")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="stop after this many evaluations without a better one"
+    )
+    early_stopping_threshold: float = Field(0.0, ge=0, description="what counts as better")
+    logging_steps: float = Field(10, gt=0, description="steps between two points of the curve")
+    report_to: str = Field("none", description="an experiment tracker, only when asked for")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, given: dict[str, Any]) -> dict[str, Any]:
+        precision = _precision(given)
+        rest = {k: v for k, v in given.items() if k not in ("bf16", "fp16", "precision")}
+        extras = {key: value for key, value in rest.items() if key not in cls.model_fields}
+        for key in extras:
+            if key in ELSEWHERE:
+                raise ValueError(f"{key} is set by {ELSEWHERE[key]}, not under training")
+        fields = {k: kind for k, kind in TRAINING_ARGUMENTS.items() if k not in ELSEWHERE}
+        typed = typed_fields(extras, fields, "training", also=list(cls.model_fields))
+        return {k: v for k, v in rest.items() if k not in extras} | typed | precision
+
+    @field_validator("num_train_epochs", "learning_rate")
+    @classmethod
+    def _finite(cls, value: float) -> float:
+        if value in (float("inf"),) or value != value:
+            raise ValueError("must be a finite number")
+        return value
+
+    def library_settings(self) -> dict[str, Any]:
+        """Every setting that TrainingArguments knows by the same name."""
+        own = {"precision", "class_weights", "early_stopping_patience", "early_stopping_threshold"}
+        return self.model_dump(exclude=own)
+
+
+class EvaluationSection(Section):
+    """How results are measured and reported."""
+
+    confidence: float = Field(0.95, gt=0, lt=1, description="level of every interval")
+    bootstrap_samples: int = Field(2000, ge=100, description="resamples behind every interval")
+    baselines: bool = Field(True, description="majority and TF-IDF on the same rows")
+    probe_rows: int = Field(
+        16, ge=0, description="validation rows kept in the hallmark; 0 where texts must not travel"
+    )
+
+
+class ResourcesSection(Section):
+    """What the run may use."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes a GPU where there is one, and fails where one is broken"
+    )
+
+
+class Job(Section):
+    """One story: data, model, method, and how often it is told."""
+
+    name: str = Field("adhoc", pattern=r"^[\w.\-]+$", description="the folder under runs/")
+    launcher: Literal["full", "lora"] = Field("lora", description="the script that carries it out")
+    seeds: list[int] = Field([0], min_length=1, description="one run each")
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    method: MethodSection = MethodSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    resources: ResourcesSection = ResourcesSection()
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed is named twice")
+        if any(not 0 <= seed < 2**32 for seed in seeds):
+            raise ValueError("a seed lies between 0 and 4294967295")
+        return seeds
+
+    @model_validator(mode="after")
+    def _launcher_fits_method(self) -> Self:
+        if (self.launcher == "full") != (self.method.name == "full"):
+            wanted = "full" if self.launcher == "full" else "a PEFT method such as lora"
+            raise ValueError(
+                f"the launcher {self.launcher} goes with method.name {wanted}, "
+                f"not {self.method.name}"
+            )
+        return self
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataSection,
+    "model": ModelSection,
+    "method": MethodSection,
+    "training": TrainingSection,
+    "evaluation": EvaluationSection,
+    "resources": ResourcesSection,
+}

@@ -1,0 +1,86 @@
+"""What the user sees: one console for results, one for messages, and errors as one paragraph."""
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from textassay.errors import TextassayError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+# Rich takes 20 ms to import, which `--help` should not pay for: it is imported where it is used.
+@functools.cache
+def out() -> "Console":
+    """The console for results (standard output)."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+@functools.cache
+def err() -> "Console":
+    """The console for progress and messages (standard error)."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def say(message: str) -> None:
+    """Print one line of progress."""
+    err().print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    """Print one line that the user should not miss."""
+    err().print(f"note: {message}", style="yellow", markup=False)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> "Table":
+    """A plain table: the first column left, all others right."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a user can cause into one paragraph on standard error and an exit code."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TextassayError as error:
+            _fail(str(error), error.exit_code)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            _fail(f"{_explain_disk(error)} Nothing half-written was left behind.", 1)
+        except KeyboardInterrupt:
+            _fail("stopped by the keyboard; a run goes on from its last checkpoint.", 130)
+
+    return wrapper
+
+
+def _explain_disk(error: OSError) -> str:
+    where = error.filename or "a file"
+    what = os.strerror(error.errno or 0).lower()
+    return f"{where}: cannot be written ({what}); free the space or name another --output_dir."
+
+
+def _fail(message: str, exit_code: int) -> None:
+    err().print(f"error: {message}", style="red", markup=False)
+    raise SystemExit(exit_code)

@@ -1,0 +1,129 @@
+"""Rows that can be used, and for every other one the place and the reason."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from textassay.data.columns import Columns
+from textassay.data.read import BadRow, Rows
+from textassay.errors import DataError
+
+WHOLE_NUMBER = re.compile(r"^[+-]?\d+$")
+DECIMAL = re.compile(r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d+)?[eE][+-]?\d+)$")
+LIST_OF_SEVERAL = re.compile(r"^\[.*,.*\]$|^\d+(,\d+)+$", re.DOTALL)
+SHOWN = 3
+
+
+@dataclass
+class Usable:
+    """A table of `text`, `label`, `file`, `line`, and the rows that are not in it."""
+
+    table: pa.Table
+    bad: list[BadRow]
+
+
+def usable_rows(rows: Rows, columns: Columns, values: Mapping[str, str] | None = None) -> Usable:
+    """The rows of a file that have a text and a label.
+
+    `values` maps what stands in the label column to label names (from the catalog); a label that it
+    does not know is a DataError, since leaving it out would change the task.
+    """
+    texts: list[str] = []
+    labels: list[str] = []
+    lines: list[int] = []
+    bad = list(rows.bad)
+    found = zip(
+        rows.columns[columns.text].to_pylist(),
+        rows.columns[columns.label].to_pylist(),
+        rows.lines.to_pylist(),
+        strict=True,
+    )
+    for text, label, line in found:
+        problem = _problem(text, label)
+        if problem:
+            bad.append(BadRow(rows.file, line, problem))
+            continue
+        texts.append(text)
+        labels.append(_label_name(label, values, rows.file, line))
+        lines.append(line)
+    bad.sort(key=lambda row: row.line)
+    table = pa.table(
+        {
+            "text": pa.array(texts, pa.large_string()),
+            "label": pa.array(labels, pa.large_string()),
+            "file": pa.DictionaryArray.from_arrays([0] * len(texts), [rows.file]).cast(pa.string()),
+            "line": pa.array(lines, pa.int64()),
+        }
+    )
+    return Usable(table, bad)
+
+
+def _problem(text: str | None, label: str | None) -> str | None:
+    if text is None or not text.strip():
+        return "has no text"
+    if label is None or not label.strip() or label.strip().lower() in ("nan", "null", "none"):
+        return "has no label"
+    if LIST_OF_SEVERAL.match(label.strip()):
+        return f"carries several labels ({label.strip()[:40]}) where one is expected"
+    return None
+
+
+def _label_name(label: str, values: Mapping[str, str] | None, file: str, line: int) -> str:
+    plain = label.strip()
+    if DECIMAL.match(plain) and float(plain).is_integer():
+        plain = str(int(float(plain)))  # 1.0 is how spreadsheets write 1
+    if values is None or plain in values.values():
+        return plain
+    if plain not in values:
+        known = ", ".join(dict.fromkeys(values.values()))
+        raise DataError(f"{file}, line {line}: {plain!r} is no label of this data set ({known}).")
+    return values[plain]
+
+
+def refuse_strange_labels(table: pa.Table) -> None:
+    """DataError where the labels of a table are not classes: measurements, or a mixture."""
+    places = zip(
+        table["label"].to_pylist(),
+        table["file"].to_pylist(),
+        table["line"].to_pylist(),
+        strict=True,
+    )
+    numbers, words = None, None
+    for label, file, line in places:
+        if DECIMAL.match(label):
+            raise DataError(
+                f"{file}, line {line}: the label {label} is a measurement, not a class; this tool "
+                "classifies. Make classes of the numbers first."
+            )
+        if WHOLE_NUMBER.match(label):
+            numbers = numbers or (label, file, line)
+        else:
+            words = words or (label, file, line)
+        if numbers and words:
+            raise DataError(
+                f"{words[1]}, line {words[2]}: the label {words[0]!r} is a word where line "
+                f"{numbers[2]} of {numbers[1]} has the number {numbers[0]}; write all labels alike."
+            )
+
+
+def settle_bad_rows(bad: list[BadRow], on_bad_rows: str) -> list[str]:
+    """Refuse bad rows, or say that they are left out; the notes that say so."""
+    if not bad:
+        return []
+    shown = "; ".join(str(row) for row in bad[:SHOWN])
+    more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    count = f"{len(bad):,} row{'s' if len(bad) > 1 else ''}"
+    if on_bad_rows == "error":
+        raise DataError(
+            f"{count} cannot be used: {shown}{more}. Mend them, or leave them out with "
+            "--on_bad_rows skip."
+        )
+    return [f"{count} left out: {shown}{more}"]
+
+
+def is_withheld(table: pa.Table) -> bool:
+    """Whether a split has no labels: hubs mark withheld ones with -1 in every row."""
+    return set(Counter(table["label"].to_pylist())) == {"-1"}

@@ -1,0 +1,95 @@
+"""Tokenised rows, made once and kept on disk, memory-mapped."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from textassay.data.labels import LabelMap
+from textassay.data.prompt import Prompt
+from textassay.files import cache_dir, replacing, sha256_text
+
+BATCH = 1000
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("labels", pa.int64()),
+        ("length", pa.int32()),
+        ("truncated", pa.bool_()),
+    ]
+)
+
+
+def encode(
+    table: pa.Table, tokenizer: Any, labels: LabelMap, max_length: int, prompt: Prompt | None
+) -> datasets.Dataset:
+    """`input_ids`, `labels`, `length`, `truncated` for every row, in order; no padding yet.
+
+    Kept in the cache by a hash of rows, tokenizer, length and prompt, so that three seeds tokenise
+    once.
+    """
+    key = sha256_text(
+        *table["text"].to_pylist(),
+        *table["label"].to_pylist(),
+        tokenizer.backend_tokenizer.to_str(),
+        repr((labels.names, max_length, prompt)),
+    )
+    path = _cache_folder() / f"{key.removeprefix('sha256:')}.arrow"
+    if not path.is_file():
+        with replacing(path) as scratch:
+            _write(scratch, _batches(table, tokenizer, labels, max_length, prompt))
+    return datasets.Dataset.from_file(str(path))
+
+
+def encode_texts(
+    texts: list[str], tokenizer: Any, max_length: int, prompt: Prompt | None
+) -> tuple[list[list[int]], list[bool]]:
+    """Token ids of each text, cut to `max_length`, and which texts were cut."""
+    if prompt is not None:
+        pairs = [prompt.encode(text, tokenizer, max_length) for text in texts]
+        return [ids for ids, _ in pairs], [cut for _, cut in pairs]
+    encoded = tokenizer(
+        texts,
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )
+    return encoded["input_ids"], [bool(row.overflowing) for row in encoded.encodings]
+
+
+def _batches(
+    table: pa.Table, tokenizer: Any, labels: LabelMap, max_length: int, prompt: Prompt | None
+) -> Iterator[pa.RecordBatch]:
+    for start in range(0, len(table), BATCH):
+        part = table.slice(start, BATCH)
+        ids, cut = encode_texts(part["text"].to_pylist(), tokenizer, max_length, prompt)
+        yield pa.record_batch(
+            [
+                pa.array(ids, SCHEMA.field("input_ids").type),
+                pa.array(labels.ids(part["label"].to_pylist()), pa.int64()),
+                pa.array([len(row) for row in ids], pa.int32()),
+                pa.array(cut, pa.bool_()),
+            ],
+            schema=SCHEMA,
+        )
+
+
+def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def _cache_folder() -> Path:
+    """The cache, or a folder that lasts as long as the machine is up where it cannot be written."""
+    folder = cache_dir() / "encoded"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.gettempdir()) / "textassay-encoded"

@@ -1,0 +1,31 @@
+"""Data sets from the Hugging Face hub."""
+
+import os
+
+from textassay.data.read import Rows, table_rows
+from textassay.errors import DataError
+
+SPLIT_NAMES = {"train": "train", "validation": "validation", "dev": "validation", "test": "test"}
+
+
+def read_hub(name: str, config: str | None) -> dict[str, list[Rows]]:
+    """{split: rows} of a data set on the hub, or in its local cache when offline."""
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name, config)
+    except Exception as error:  # the library raises a dozen types, requests' among them
+        offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE") else ""
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+        raise DataError(
+            f"{name}: is neither a local path nor a data set that the hub or its local cache gives "
+            f"({type(error).__name__}: {first}).{offline} Name a directory with --data_path."
+        ) from None
+    splits = {}
+    for split, rows in loaded.items():
+        if split in SPLIT_NAMES:
+            table = rows.flatten_indices().data.table
+            splits[SPLIT_NAMES[split]] = [table_rows(f"{name} ({split})", table)]
+    if "train" not in splits:
+        raise DataError(f"{name}: has no train split, only {', '.join(loaded)}.")
+    return splits

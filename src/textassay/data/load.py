@@ -1,0 +1,238 @@
+"""From a data section to checked splits: the first half of every run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from textassay.config.schema import DataSection
+from textassay.data.catalog import Entry, Form, read_entry
+from textassay.data.clean import is_withheld, refuse_strange_labels, settle_bad_rows, usable_rows
+from textassay.data.columns import find_columns
+from textassay.data.hub import read_hub
+from textassay.data.labels import LabelMap, refuse_unknown_labels
+from textassay.data.layout import find_splits
+from textassay.data.read import BadRow, Rows, read_file
+from textassay.data.split import cut, overlap, refuse_lonely_labels, sample
+from textassay.errors import DataError, UsageError
+from textassay.files import sha256_text
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Dataset:
+    """Three splits as tables of `text`, `label`, `file`, `line`, and what was found on the way."""
+
+    name: str
+    splits: dict[str, pa.Table]
+    labels: LabelMap
+    notes: list[str] = field(default_factory=list)
+
+    def fingerprint(self, split: str) -> str:
+        """A hash of the texts and labels of a split, in their order."""
+        table = self.splits[split]
+        return sha256_text(*table["text"].to_pylist(), *table["label"].to_pylist())
+
+
+def load_dataset(section: DataSection) -> Dataset:
+    """Read, check and split the data of a job.
+
+    Raises DataError (file, line, reason) for data that cannot be used and UsageError for a section
+    that names none.
+    """
+    entry = read_entry(section.name) if section.name else None
+    name = entry.name if entry else _plain_name(section)
+    files, form = _read_splits(section, entry)
+    notes = [f"{rows.file}: {note}" for split in files.values() for rows in split
+             for note in rows.notes]  # fmt: skip
+    tables, bad = _clean(files, section, form, entry)
+    notes += settle_bad_rows(bad, section.on_bad_rows)
+    notes += _leave_out_withheld(tables)
+    _refuse_unusable(tables, name)
+    seed = (
+        section.split_seed if section.split_seed is not None else entry.split_seed if entry else 0
+    )
+    notes += _cut_missing_splits(tables, section, seed)
+    labels = LabelMap.from_labels(tables["train"]["label"].to_pylist(), entry and entry.labels)
+    for split in ("validation", "test"):
+        refuse_unknown_labels(_where(tables[split], split), _labels(tables[split]), labels)
+    _refuse_identical(tables)
+    notes += _sample(tables, section.max_samples, seed)
+    return Dataset(name, tables, labels, notes)
+
+
+def load_rows(path: Path, section: DataSection, entry: Entry | None = None) -> pa.Table:
+    """The usable rows of one file, no splits made: for evaluation on any data."""
+    form = entry.local if entry else Form()
+    tables, bad = _clean({"rows": [read_file(path, section.column_names)]}, section, form, entry)
+    settle_bad_rows(bad, section.on_bad_rows)
+    return tables["rows"]
+
+
+def _plain_name(section: DataSection) -> str:
+    named = section.path or section.train_file
+    return Path(named).stem if named else "data"
+
+
+def _read_splits(section: DataSection, entry: Entry | None) -> tuple[dict[str, list[Rows]], Form]:
+    """{split: files} as they stand, and the form that they are written in."""
+    local = entry.local if entry else Form()
+    names = section.column_names or local.column_names
+    if section.train_file:
+        paths = {"train": [Path(section.train_file)]}
+        for split, named in (("validation", section.validation_file), ("test", section.test_file)):
+            if named:
+                paths[split] = [Path(named)]
+        return _read_paths(paths, names), local
+    if section.validation_file or section.test_file:
+        raise UsageError("data: --validation_file and --test_file go with --train_file.")
+    where = Path(section.path) if section.path else entry.local_folder() if entry else None
+    if where is not None and where.exists():
+        return _read_paths(_paths_in(where, local), names), local
+    if section.path and (entry or not _may_be_hub_name(section.path)):
+        raise DataError(f"{section.path}: there is no such file or directory.")
+    if section.path:
+        return read_hub(section.path, None), Form()
+    if entry and entry.hub and entry.hub.path:
+        return read_hub(entry.hub.path, entry.hub.config), entry.hub
+    if entry:
+        raise DataError(
+            f"data.name: {entry.name} is on no hub; name the directory that holds it with "
+            f"--data_path, or put it into $TEXTASSAY_DATA_DIR/{entry.name}."
+        )
+    raise UsageError("no data: name a file, a directory or a hub name with --data_path.")
+
+
+def _may_be_hub_name(name: str) -> bool:
+    return (
+        name.count("/") == 1
+        and not name.startswith((".", "/", "~"))
+        and not Path(name).suffix
+        and not Path(name).parent.exists()
+    )
+
+
+def _paths_in(where: Path, form: Form) -> dict[str, list[Path]]:
+    if where.is_file():
+        return {"train": [where]}
+    if form.files:
+        return {split: [where / name for name in names] for split, names in form.files.items()
+                if split == "train" or all((where / name).exists() for name in names)}  # fmt: skip
+    return find_splits(where)
+
+
+def _read_paths(
+    paths: dict[str, list[Path]], column_names: list[str] | None
+) -> dict[str, list[Rows]]:
+    return {split: [read_file(path, column_names) for path in of] for split, of in paths.items()}
+
+
+def _clean(
+    files: dict[str, list[Rows]], section: DataSection, form: Form, entry: Entry | None
+) -> tuple[dict[str, pa.Table], list[BadRow]]:
+    values = entry.values(form) if entry else None
+    tables, bad = {}, []
+    for split, parts in files.items():
+        cleaned = []
+        for rows in parts:
+            columns = find_columns(
+                rows, section.text_column or form.text, section.label_column or form.label
+            )
+            withheld = split == "test" and set(rows.columns[columns.label].to_pylist()) == {"-1"}
+            usable = usable_rows(rows, columns, None if withheld else values)
+            cleaned.append(usable.table)
+            bad += usable.bad
+        tables[split] = pa.concat_tables(cleaned)
+    return tables, bad
+
+
+def _leave_out_withheld(tables: dict[str, pa.Table]) -> list[str]:
+    if "test" in tables and len(tables["test"]) and is_withheld(tables["test"]):
+        del tables["test"]
+        return ["the published test split has its labels withheld (-1), so it is left out"]
+    return []
+
+
+def _refuse_unusable(tables: dict[str, pa.Table], name: str) -> None:
+    if not len(tables["train"]):
+        raise DataError(f"{name}: no usable row is left for training.")
+    for table in tables.values():
+        refuse_strange_labels(table)
+    found = _labels(tables["train"])
+    if len(found) < 2:
+        where = _where(tables["train"], "train")
+        raise DataError(
+            f"{where}: every row has the label {found.pop()!r}; there is nothing to learn."
+        )
+
+
+def _cut_missing_splits(tables: dict[str, pa.Table], section: DataSection, seed: int) -> list[str]:
+    """Cut test, then validation, off train where the set has none."""
+    notes = []
+    for split, share in (("test", section.test_size), ("validation", section.validation_size)):
+        if split in tables:
+            continue
+        refuse_lonely_labels(tables["train"])
+        others = [table for other, table in tables.items() if other != "train"]
+        stay, gone = cut(tables["train"], share, seed, others)
+        tables[split] = tables["train"].take(gone)
+        tables["train"] = tables["train"].take(stay)
+        notes.append(f"{split}: {len(gone):,} rows cut off train (stratified, split seed {seed})")
+        if not len(gone):
+            raise DataError(
+                f"train: has too few rows to cut {split} rows off; add rows or name a {split} file."
+            )
+    return notes
+
+
+def _refuse_identical(tables: dict[str, pa.Table]) -> None:
+    train = tables["train"]
+    for split in ("validation", "test"):
+        other = tables[split]
+        if len(other) == len(train) and overlap(other, train) == len(other):
+            raise DataError(
+                f"{_where(other, split)}: every {split} row also stands in train, so its score "
+                "would say nothing; name another file, or leave it out to have it cut off train."
+            )
+
+
+def _count_overlaps(tables: dict[str, pa.Table]) -> list[str]:
+    """Texts that stand in two published splits; what we cut off ourselves has none."""
+    notes = []
+    for inner, outer in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        if inner not in tables or outer not in tables:
+            continue
+        shared = overlap(tables[inner], tables[outer])
+        if shared:
+            notes.append(
+                f"overlap: {shared:,} of {len(tables[inner]):,} {inner} rows have a text that also "
+                f"stands in {outer}"
+            )
+    return notes
+
+
+def _sample(tables: dict[str, pa.Table], rows: int | None, seed: int) -> list[str]:
+    if rows is None:
+        return []
+    notes = []
+    for split in SPLITS:
+        before = len(tables[split])
+        tables[split] = sample(tables[split], rows, seed)
+        if len(tables[split]) < before:
+            notes.append(f"{split}: {len(tables[split]):,} of {before:,} rows (max_samples)")
+    return notes
+
+
+def _split_seed(section: DataSection, entry: Entry | None) -> int:
+    if section.split_seed is not None:
+        return section.split_seed
+    return entry.split_seed if entry else 0
+
+
+def _labels(table: pa.Table) -> set[str]:
+    return set(table["label"].unique().to_pylist())
+
+
+def _where(table: pa.Table, split: str) -> str:
+    return str(table["file"][0]) if len(table) else split

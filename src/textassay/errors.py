@@ -1,0 +1,25 @@
+"""What can go wrong, and the exit code that each kind of it ends with."""
+
+
+class TextassayError(Exception):
+    """Something that its message alone explains: what, where, and what to do. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(TextassayError):
+    """A flag, a job file or the environment asks for something that cannot be. Exit code 2."""
+
+    exit_code = 2
+
+
+class GateError(TextassayError):
+    """A check that may refuse has refused: a broken hallmark, say. Exit code 3."""
+
+    exit_code = 3
+
+
+class DataError(TextassayError):
+    """The data cannot be used as they are; the message names file and row. Exit code 65."""
+
+    exit_code = 65

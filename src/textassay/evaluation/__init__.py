@@ -1,0 +1,1 @@
+"""Scores with intervals, baselines, pictures and reports."""

@@ -1,0 +1,84 @@
+"""Files that appear whole or not at all, hashes, and the few folders that we know by name."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def project_root() -> Path:
+    """The folder that holds `jobs/`, `data/` and `scripts/` (TEXTASSAY_HOME, or this checkout)."""
+    return Path(os.environ.get("TEXTASSAY_HOME") or Path(__file__).parents[2])
+
+
+def cache_dir() -> Path:
+    """Where tokenised rows and baseline scores are kept between runs (TEXTASSAY_CACHE)."""
+    named = os.environ.get("TEXTASSAY_CACHE")
+    return Path(named) if named else Path("~/.cache/textassay").expanduser()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path`; rename it over `path` only if the block succeeds.
+
+    The scratch path may become a file or a directory. Whatever was at `path` stays untouched until
+    the new content is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    scratch = holder / path.name
+    try:
+        yield scratch
+        if scratch.is_dir() and path.exists():
+            path.rename(holder / f"{path.name}.old")
+        scratch.replace(path)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as `sha256:<hex>`."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_files(paths: Iterable[Path]) -> str:
+    """One hash over several files: a single file's own, else a hash of sorted names and hashes.
+
+    A single file keeps its own hash so that it can be compared with the one a hub publishes.
+    """
+    named = sorted((path.name, path) for path in paths)
+    if len(named) == 1:
+        return sha256_file(named[0][1])
+    return sha256_text(*(f"{name} {sha256_file(path)}" for name, path in named))
+
+
+def sha256_text(*parts: str) -> str:
+    """The SHA-256 of several texts; where one ends and the next begins counts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return "sha256:" + digest.hexdigest()

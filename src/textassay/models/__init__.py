@@ -1,0 +1,1 @@
+"""Base models, the methods that tune them, and logits."""

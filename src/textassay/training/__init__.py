@@ -1,0 +1,1 @@
+"""The Trainer around a run, its checkpoints, and the procedure of a whole run."""
