@@ -50,9 +50,8 @@ def load_dataset(section: DataSection) -> Dataset:
     notes += settle_bad_rows(bad, section.on_bad_rows)
     notes += _leave_out_withheld(tables)
     _refuse_unusable(tables, name)
-    seed = (
-        section.split_seed if section.split_seed is not None else entry.split_seed if entry else 0
-    )
+    notes += _count_overlaps(tables)
+    seed = _split_seed(section, entry)
     notes += _cut_missing_splits(tables, section, seed)
     labels = LabelMap.from_labels(tables["train"]["label"].to_pylist(), entry and entry.labels)
     for split in ("validation", "test"):
