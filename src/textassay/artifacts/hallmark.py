@@ -1,0 +1,168 @@
+"""The hallmark: what an artifact is made of, and a few rows whose logits it must reproduce.
+
+`python -m textassay.artifacts.hallmark DIR` verifies an artifact in a fresh process. A hallmark
+proves integrity (these are the files that were stamped, and they still compute the same), not who
+made them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from textassay.artifacts.kinds import Loaded, load_artifact
+from textassay.console import out, reports_errors
+from textassay.data.encode import encode_texts
+from textassay.errors import GateError, UsageError
+from textassay.files import read_json, sha256_file, write_json
+from textassay.models.predict import compute_logits
+
+FILE = "hallmark.json"
+VERSION = 1
+# fp32 on two CPUs differs in the order of sums, about 1e-5; a broken artifact by 0.1 and more.
+TOLERANCE = 0.001
+
+
+def stamp(
+    folder: Path,
+    texts: list[str],
+    base: dict[str, str],
+    data: dict[str, Any],
+    made_by: dict[str, Any],
+    validation: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the hallmark of an artifact that is otherwise complete, and return it.
+
+    The probe's logits come from the artifact as it lies on disk, not from the model in memory.
+    """
+    loaded = load_artifact(folder)
+    hallmark = {
+        "version": VERSION,
+        "kind": loaded.kind,
+        "files": _hashes(folder),
+        "base": base,
+        "labels": list(loaded.labels.names),
+        "data": data,
+        "made_by": made_by,
+        "made_from": None,
+        "probe": {
+            "texts": texts,
+            "logits": [[round(x, 6) for x in row] for row in probe_logits(loaded, texts).tolist()],
+            "tolerance": TOLERANCE,
+        },
+        "validation": validation,
+    }
+    write_json(folder / FILE, hallmark)
+    return hallmark
+
+
+def probe_logits(loaded: Loaded, texts: list[str]) -> np.ndarray:
+    """Logits of shape [texts, labels] in fp32 on the CPU, one text at a time.
+
+    So they depend on nothing but the artifact: not on batch mates, padding or a GPU.
+    """
+    if not texts:
+        return np.empty((0, len(loaded.labels)), dtype=np.float32)
+    ids, _ = encode_texts(texts, loaded.tokenizer, loaded.max_length, loaded.prompt)
+    model = loaded.model.to("cpu")
+    return compute_logits(model, ids, loaded.tokenizer.pad_token_id, batch_size=1)
+
+
+def read_hallmark(folder: Path) -> dict[str, Any] | None:
+    """The hallmark of an artifact, or None where it has none."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = read_json(path)
+        return {**content, "files": dict(content["files"]), "labels": list(content["labels"])}
+    except (ValueError, KeyError, TypeError):
+        raise GateError(f"{path}: is not a hallmark.") from None
+
+
+def check_loaded(loaded: Loaded, hallmark: dict[str, Any], folder: Path) -> None:
+    """The cheap part, at every load: kind, labels, and the base by its hash."""
+    if loaded.kind != hallmark["kind"]:
+        raise GateError(f"{folder}: is of kind {loaded.kind}, stamped as {hallmark['kind']}.")
+    if list(loaded.labels.names) != hallmark["labels"]:
+        raise GateError(
+            f"{folder}: its labels are {list(loaded.labels.names)}, but it was stamped with "
+            f"{hallmark['labels']}."
+        )
+    if loaded.base is not None:
+        found = loaded.base.weights_hash()
+        if found != hallmark["base"]["weights"]:
+            raise GateError(
+                f"{folder}: the base {loaded.base.name} ({loaded.base.origin}) has {found[:19]}…, "
+                f"but the adapter was trained on {hallmark['base']['weights'][:19]}…; name the "
+                "right base."
+            )
+
+
+def check_files(folder: Path, hallmark: dict[str, Any]) -> None:
+    """Every stamped file is there with its hash, and none was added."""
+    found = _hashes(folder)
+    for name, stamped in hallmark["files"].items():
+        if name not in found:
+            raise GateError(f"{folder}: {name} is missing; it was there when it was stamped.")
+        if found[name] != stamped:
+            raise GateError(
+                f"{folder}: {name} was changed after it was stamped (its hash differs)."
+            )
+    added = sorted(set(found) - set(hallmark["files"]))
+    if added:
+        raise GateError(f"{folder}: {added[0]} was added after it was stamped; take it out.")
+
+
+def verify(folder: Path, base: str | None = None) -> str:
+    """Check hashes, labels, base and the probe's logits; a sentence on what was found.
+
+    Raises GateError with the reason.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such directory.")
+    hallmark = read_hallmark(folder)
+    if hallmark is None:
+        raise GateError(f"{folder}: carries no hallmark, so there is nothing to hold it to.")
+    check_files(folder, hallmark)
+    loaded = load_artifact(folder, base)
+    check_loaded(loaded, hallmark, folder)
+    probe = hallmark["probe"]
+    if not probe["texts"]:
+        return f"{folder}: {loaded.kind}, {len(hallmark['files'])} files as stamped (no probe rows)"
+    difference = _largest_difference(probe_logits(loaded, probe["texts"]), probe["logits"])
+    if not difference <= probe["tolerance"]:
+        raise GateError(
+            f"{folder}: the logits of its probe rows differ by {difference:.4g} from the stamped "
+            f"ones (at most {probe['tolerance']} is allowed); it does not compute what it did."
+        )
+    return (
+        f"{folder}: {loaded.kind}, {len(hallmark['files'])} files as stamped, "
+        f"{len(probe['texts'])} probe rows within {difference:.1e}"
+    )
+
+
+def _largest_difference(found: np.ndarray, stamped: list[list[float]]) -> float:
+    wanted = np.array(stamped)
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(found - wanted).max())
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): sha256_file(path) for path in files if path.name != FILE}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--base_model_path", "--base-model-path", help="the adapter's base, where it moved")
+@reports_errors
+def main(folder: Path, base_model_path: str | None) -> None:
+    """Verify the hallmark of the artifact in FOLDER: files, labels, base, logits of the probe."""
+    out().print(f"verified  {verify(folder, base_model_path)}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

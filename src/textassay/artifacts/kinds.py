@@ -1,0 +1,185 @@
+"""Directories that can predict: how each kind is recognised, saved and loaded."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from transformers import AutoConfig
+
+from textassay.data.labels import LabelMap
+from textassay.data.prompt import Prompt
+from textassay.errors import GateError, UsageError
+from textassay.files import read_json
+from textassay.models.classifier import SETTINGS_KEY, load_tokenizer, load_weights
+from textassay.models.methods import is_adapter
+from textassay.models.source import Source, find_model
+
+ADAPTER, MODEL = "adapter", "model"
+WEIGHTS = {ADAPTER: "adapter_model.safetensors", MODEL: "model.safetensors"}
+
+
+@dataclass
+class Loaded:
+    """An artifact in memory, in fp32 on the CPU, with what it needs to read a text."""
+
+    kind: str
+    model: Any
+    tokenizer: Any
+    labels: LabelMap
+    max_length: int
+    prompt: Prompt | None
+    base: Source | None
+
+
+def find_kind(folder: Path) -> str:
+    """`adapter` or `model`. Raises UsageError for a directory that is neither."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such directory.")
+    if (folder / "adapter_config.json").is_file():
+        return ADAPTER
+    if (folder / "config.json").is_file():
+        return MODEL
+    raise UsageError(
+        f"{folder}: is no artifact (neither adapter_config.json nor config.json is in it); a run's "
+        "artifact is in its model/ directory."
+    )
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Weights and config of a model, or adapter, head and config of an adapter. No network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_adapter(model):
+        # "auto" would ask the hub whether the vocabulary grew; ours never does.
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+        model.config.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder)
+    _refuse_empty_tensors(folder)
+
+
+def restore_weights(model: Any, folder: Path) -> None:
+    """Put saved weights back into a model of the same make; every tensor must find its place."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file, load_model
+
+    if is_adapter(model):
+        saved = load_file(folder / WEIGHTS[ADAPTER])
+        _refuse_other_keys(folder, set(saved), set(get_peft_model_state_dict(model)))
+        set_peft_model_state_dict(model, saved)
+        return
+    shards = sorted(folder.glob("model*.safetensors"))
+    if len(shards) == 1:
+        load_model(model, shards[0], strict=True)
+        return
+    state: dict[str, Any] = {}
+    for shard in shards:
+        state.update(load_file(shard))
+    model.load_state_dict(state, strict=True)
+
+
+def load_artifact(folder: Path, base: str | None = None) -> Loaded:
+    """Load an artifact strictly: no key missing, none left over, no head made up.
+
+    `base` names the base of an adapter where it lies elsewhere than the adapter says. Raises
+    GateError where the directory does not hold a whole classifier.
+    """
+    kind = find_kind(folder)
+    config = AutoConfig.from_pretrained(folder)
+    labels = _labels(folder, config)
+    tokenizer = load_tokenizer(str(folder))
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    source = None
+    if kind == ADAPTER:
+        model, source = _load_adapter(folder, config, base)
+    else:
+        model = _load_model(folder, config)
+    settings = getattr(config, SETTINGS_KEY, None) or {}
+    prompt = settings.get("prompt")
+    return Loaded(
+        kind,
+        model.eval(),
+        tokenizer,
+        labels,
+        settings.get("max_seq_length") or _longest_input(tokenizer, config),
+        Prompt(**prompt) if prompt else None,
+        source,
+    )
+
+
+def _load_adapter(folder: Path, config: Any, base: str | None) -> tuple[Any, Source]:
+    from peft import PeftModel, get_peft_model_state_dict
+
+    adapter = read_json(folder / "adapter_config.json")
+    source = find_model(base or adapter["base_model_name_or_path"], adapter.get("revision"))
+    model, _ = load_weights(str(source.path), config)
+    with safe_open(folder / WEIGHTS[ADAPTER], framework="pt") as tensors:
+        saved = set(tensors.keys())
+    try:
+        wrapped = PeftModel.from_pretrained(model, folder)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise GateError(
+            f"{folder}: the adapter does not fit its base {source.name}: {first}"
+        ) from None
+    _refuse_other_keys(folder, saved, set(get_peft_model_state_dict(wrapped)))
+    return wrapped, source
+
+
+def _load_model(folder: Path, config: Any) -> Any:
+    try:
+        model, info = load_weights(str(folder), config)
+    except OSError as error:
+        raise GateError(f"{folder}: its weights cannot be read: {error}") from None
+    wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+    if wrong:
+        what = "is missing from" if info["missing_keys"] else "does not fit"
+        raise GateError(f"{folder}: {wrong[0]} {what} the weights; this is no whole classifier.")
+    return model
+
+
+def _refuse_other_keys(folder: Path, saved: set[str], wanted: set[str]) -> None:
+    missing, left = sorted(wanted - saved), sorted(saved - wanted)
+    if missing or left:
+        what = f"{missing[0]} is missing" if missing else f"{left[0]} belongs to nothing"
+        more = len(missing) + len(left) - 1
+        raise GateError(
+            f"{folder}: {what}{f' (and {more} more keys differ)' if more else ''}; the weights do "
+            "not fit the config beside them."
+        )
+
+
+def _refuse_empty_tensors(folder: Path) -> None:
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping: it has keys() and no iterator)
+                if 0 in tensors.get_slice(name).get_shape():
+                    raise GateError(
+                        f"{path}: the tensor {name} has no elements; nothing was saved."
+                    )
+
+
+def _labels(folder: Path, config: Any) -> LabelMap:
+    """The labels of the config; `label_mapping.json`, where it is, must say the same."""
+    names = tuple(config.id2label[index] for index in range(len(config.id2label)))
+    mapping = folder / "label_mapping.json"
+    if mapping.is_file():
+        try:
+            stored = LabelMap.from_json(read_json(mapping))
+        except (KeyError, ValueError, json.JSONDecodeError):
+            raise GateError(f"{mapping}: is not a label mapping.") from None
+        if stored.names != names:
+            raise GateError(
+                f"{mapping}: says {list(stored.names)} where config.json says {list(names)}; labels "
+                "were swapped."
+            )
+    return LabelMap(names)
+
+
+def _longest_input(tokenizer: Any, config: Any) -> int:
+    """For a classifier that does not say: what tokenizer and positions allow, 512 at most."""
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    return int(min(tokenizer.model_max_length, positions, 512))

