@@ -26,6 +26,7 @@ TOLERANCE = 0.001
 
 def stamp(
     folder: Path,
+    loaded: Loaded,
     texts: list[str],
     base: dict[str, str],
     data: dict[str, Any],
@@ -34,9 +35,8 @@ def stamp(
 ) -> dict[str, Any]:
     """Write the hallmark of an artifact that is otherwise complete, and return it.
 
-    The probe's logits come from the artifact as it lies on disk, not from the model in memory.
+    `loaded` is the artifact as it was read back from disk, never the model that was trained.
     """
-    loaded = load_artifact(folder)
     hallmark = {
         "version": VERSION,
         "kind": loaded.kind,

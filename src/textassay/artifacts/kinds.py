@@ -173,8 +173,8 @@ def _labels(folder: Path, config: Any) -> LabelMap:
             raise GateError(f"{mapping}: is not a label mapping.") from None
         if stored.names != names:
             raise GateError(
-                f"{mapping}: says {list(stored.names)} where config.json says {list(names)}; labels "
-                "were swapped."
+                f"{mapping}: says {list(stored.names)} where config.json says {list(names)}; "
+                "labels were swapped."
             )
     return LabelMap(names)
 

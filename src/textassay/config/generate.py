@@ -18,6 +18,8 @@ PEFT_INTERNAL = {
     "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path",
     "revision", "inference_mode",
 }  # fmt: skip
+# Flags that `flags.py` spells out itself.
+HANDWRITTEN = {"bf16", "fp16", "resume_from_checkpoint", "output_dir"}
 
 
 def kind_of(annotation: Any) -> str:
@@ -72,7 +74,7 @@ def flags() -> list[tuple[str, str, str, bool, bool]]:
                         "target_modules": "target_modules", "use_dora": "use_dora",
                         "use_rslora": "use_rslora"}.items():  # fmt: skip
         rows.append((flag, f"method.{field}", f"PEFT's {field}", True))
-    taken = {row[0] for row in rows}
+    taken = {row[0] for row in rows} | HANDWRITTEN
     for field in sorted(TRAINING_ARGUMENTS):
         if field not in taken and field not in ELSEWHERE:
             rows.append((field, f"training.{field}", "see transformers", False))

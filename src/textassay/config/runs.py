@@ -12,6 +12,7 @@ from textassay.config.schema import Job
 from textassay.errors import UsageError
 from textassay.files import read_json, sha256_text, write_json, write_text
 
+CONFIG = "config.yaml"
 FINISHED = "finished.json"
 
 
@@ -50,38 +51,45 @@ def runs_of(job: Job, root: Path, force: bool = False) -> list[Run]:
     return [Run(job, seed, root / job.name / f"seed-{seed}", force) for seed in job.seeds]
 
 
-def open_run(run: Run) -> None:
-    """Make the run's directory ready, with `config.yaml` in it.
+def refuse_directory(run: Run) -> None:
+    """UsageError where the run's directory is not the run's.
 
-    Refuses a directory with somebody else's files, and one with another configuration unless the
-    run is forced. What an earlier attempt of this very run left is kept for resuming.
+    That is one with somebody else's files, or with another configuration unless the run is forced.
     """
-    config = run.path / "config.yaml"
     if run.path.exists() and not run.path.is_dir():
         raise UsageError(f"{run.path}: is a file; name another --output_dir.")
-    if run.path.is_dir() and any(run.path.iterdir()):
-        if not config.is_file():
-            raise UsageError(
-                f"{run.path}: holds files that are not of a run, which would be mixed up or "
-                "overwritten; name another --output_dir."
-            )
-        if run.force or (run.resume == "none" and _same_config(run, config)):
-            shutil.rmtree(run.path)
-        elif not _same_config(run, config):
-            raise UsageError(
-                f"{run.path}: holds a run with another configuration ({_first_difference(run)}); "
-                "use --force to replace it or name another --output_dir."
-            )
+    if not run.path.is_dir() or not any(run.path.iterdir()):
+        return
+    if not (run.path / CONFIG).is_file():
+        raise UsageError(
+            f"{run.path}: holds files that are not of a run, which would be mixed up or "
+            "overwritten; name another --output_dir."
+        )
+    if not run.force and not _same_config(run):
+        raise UsageError(
+            f"{run.path}: holds a run with another configuration ({_first_difference(run)}); use "
+            "--force to replace it or name another --output_dir."
+        )
+
+
+def prepare_directory(run: Run) -> None:
+    """Make the directory ready, with `config.yaml` in it.
+
+    What an earlier attempt of this very run left is kept for resuming, unless the run is forced or
+    asked not to resume.
+    """
+    if (run.path / CONFIG).is_file() and (run.force or run.resume == "none"):
+        shutil.rmtree(run.path)
     run.path.mkdir(parents=True, exist_ok=True)
-    if not config.exists():
-        write_text(config, _config_text(run))
+    if not (run.path / CONFIG).exists():
+        write_text(run.path / CONFIG, _config_text(run))
 
 
 def _stored(run: Run) -> dict[str, Any]:
-    return yaml.safe_load((run.path / "config.yaml").read_text(encoding="utf-8")) or {}
+    return yaml.safe_load((run.path / CONFIG).read_text(encoding="utf-8")) or {}
 
 
-def _same_config(run: Run, config: Path) -> bool:
+def _same_config(run: Run) -> bool:
     return bool(_stored(run).get("fingerprint") == run.fingerprint())
 
 

@@ -116,10 +116,10 @@ def _fresh_modules(model: Any, unfilled: list[str], source: Source) -> list[str]
     total = sum(1 for key in model.state_dict() if key.startswith(backbone))
     if len(inside) > total / 4:
         raise UsageError(
-            f"{source.name}: its weights do not fit its config ({len(inside)} of {total} tensors of "
-            f"the backbone are missing, {inside[0]} among them); it is another architecture."
+            f"{source.name}: its weights do not fit its config ({len(inside)} of {total} tensors "
+            f"of the backbone are missing, {inside[0]} among them); it is another architecture."
         )
-    head = [name for name, child in model.named_children()
-            if name != model.base_model_prefix and any(True for _ in child.parameters())]  # fmt: skip
+    children = [name for name, child in model.named_children() if list(child.parameters())]
+    head = [name for name in children if name != model.base_model_prefix]
     parents = {key.rpartition(".")[0] for key in inside}
     return [*head, *sorted(parents)]

@@ -29,9 +29,9 @@ def dropout_mask(shape: torch.Size, p: float) -> tuple[torch.Tensor, float]:
 
     Eight elements come from each random 64-bit word, so p is rounded to a 256th, and the scale
     belongs to the rounded p. The comparison of each random byte with p runs on whole words: four
-    bytes at a time stand in 16-bit lanes, where adding 256 - threshold carries into bit 8 exactly if
-    the byte reaches the threshold. Drawn from torch's default generator, so that seeds and resuming
-    work as they do for torch's own dropout.
+    bytes at a time stand in 16-bit lanes, where adding 256 - threshold carries into bit 8 exactly
+    if the byte reaches the threshold. Drawn from torch's default generator, so that seeds and
+    resuming work as they do for torch's own dropout.
     """
     threshold = min(BYTE_VALUES - 1, max(1, round(p * BYTE_VALUES)))
     count = shape.numel()

@@ -48,7 +48,7 @@ def weight_files(folder: Path) -> list[Path]:
 def find_model(name: str, revision: str | None = None) -> Source:
     """Resolve a directory or hub name: directory, local hub cache, packaged copy, hub.
 
-    Never touches the network when HF_HUB_OFFLINE is set. Raises UsageError that says what was tried.
+    Never touches the network when HF_HUB_OFFLINE is set. Raises UsageError with what was tried.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():

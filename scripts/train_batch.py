@@ -1,0 +1,18 @@
+"""Carry out jobs with all their seeds: what `train.sh` starts."""
+
+from textassay.config.flags import batch_options
+
+
+@batch_options
+def main(runs, overrides):  # type: ignore[no-untyped-def]
+    """Carry out each of JOB_FILES with all its seeds, one process a run, and sum them up.
+
+    Without a job file: jobs/quickstart.yaml. --output_dir stands for `runs`.
+    """
+    from textassay.training.batch import run_jobs
+
+    run_jobs(runs, overrides)
+
+
+if __name__ == "__main__":
+    main()

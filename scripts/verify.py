@@ -1,0 +1,22 @@
+"""Hold an artifact to its hallmark: files, labels, base, and the logits of its probe rows."""
+
+from pathlib import Path
+
+import click
+
+from textassay.console import out, reports_errors
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--base_model_path", "--base-model-path", help="the adapter's base, where it moved")
+@reports_errors
+def main(folder: Path, base_model_path: str | None) -> None:
+    """Verify the artifact in FOLDER. Exit code 3 and the reason where it does not hold."""
+    from textassay.artifacts.hallmark import verify
+
+    out().print(f"verified  {verify(folder, base_model_path)}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

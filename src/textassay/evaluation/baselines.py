@@ -1,0 +1,43 @@
+"""What a tuned model has to beat, on the same rows: the majority class, and TF-IDF."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+# Scripts that write no spaces between words; their texts are cut into characters.
+UNSPACED = re.compile(r"[぀-ヿ㐀-鿿฀-๿]")
+
+
+def majority(train_labels: np.ndarray, rows: int, labels: int) -> np.ndarray:
+    """Logits, shape [rows, labels], of a model that knows how often each label occurs in train."""
+    counts = np.bincount(train_labels, minlength=labels)
+    return np.tile(np.log(np.maximum(counts, 1e-9) / counts.sum()), (rows, 1))
+
+
+def tfidf(
+    train_texts: Sequence[str], train_labels: np.ndarray, texts: Sequence[str], labels: int
+) -> np.ndarray:
+    """Logits, shape [rows, labels], of logistic regression over TF-IDF of the training texts.
+
+    Words and word pairs, or characters up to three where the script has no spaces.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    if _is_unspaced(train_texts):
+        features = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
+    else:
+        features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    model = make_pipeline(features, LogisticRegression(max_iter=1000, C=10.0))
+    model.fit(list(train_texts), train_labels)
+    probabilities = model.predict_proba(list(texts))
+    logits = np.full((len(texts), labels), np.log(1e-9))
+    logits[:, model.classes_] = np.log(np.maximum(probabilities, 1e-9))
+    return logits
+
+
+def _is_unspaced(texts: Sequence[str]) -> bool:
+    sample = "".join(texts[:500])
+    return len(UNSPACED.findall(sample)) > 0.2 * max(1, len(sample))

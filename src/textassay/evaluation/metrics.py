@@ -1,0 +1,193 @@
+"""Scores of a classifier, each with a bootstrap interval.
+
+A resample draws as many rows as there are, with replacement; the interval is the percentile
+interval of its scores (Efron and Tibshirani 1993, chapter 13). Its seed is fixed: the same
+predictions give the same interval.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from textassay.models.predict import softmax
+
+ECE_BINS = 15
+LOWER_IS_BETTER = ("loss", "log_loss", "ece")
+# Rows times labels times resamples that the ranking metric may cost; fewer resamples beyond it.
+RANKING_BUDGET = 50_000_000
+FEWEST_RESAMPLES = 200
+HEADLINE = ("accuracy", "macro_f1")
+NAMES = (
+    "accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
+    "weighted_recall", "mcc", "roc_auc", "log_loss", "ece",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure with its interval; `value` is None where it is not defined (one class, say)."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def score(
+    truth: np.ndarray, logits: np.ndarray, confidence: float = 0.95, resamples: int = 2000
+) -> dict[str, Score]:
+    """All metrics of `NAMES` for label ids of shape [rows] and logits of shape [rows, labels]."""
+    probabilities, predicted, labels = softmax(logits), logits.argmax(1)[None], logits.shape[1]
+    drawn = np.random.default_rng(0).integers(len(truth), size=(resamples, len(truth)))
+    point = confusion_metrics(confusions(truth, predicted, labels))
+    resampled = [confusions(truth[rows], predicted[:, rows], labels) for rows in drawn]
+    spread = confusion_metrics(np.concatenate(resampled))
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    scores = {
+        name: Score(float(point[name][0]), *map(float, np.percentile(spread[name], tails)))
+        for name in point
+    }
+    for name, function, draws in _probability_metrics(truth, probabilities, drawn):
+        found = [function(truth[rows], probabilities[rows]) for rows in draws]
+        defined = [value for value in found if value is not None]
+        value = function(truth, probabilities)
+        bounds = map(float, np.percentile(defined, tails)) if defined and value is not None else ()
+        scores[name] = Score(value, *bounds)
+    return {name: scores[name] for name in NAMES}
+
+
+def point_scores(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """All metrics without intervals, undefined ones left out; for use while training."""
+    table = confusion_metrics(confusions(truth, logits.argmax(1)[None], logits.shape[1]))
+    found: dict[str, float | None] = {name: float(values[0]) for name, values in table.items()}
+    probabilities = softmax(logits)
+    found["roc_auc"] = roc_auc(truth, probabilities)
+    found["log_loss"] = log_loss(truth, probabilities)
+    found["ece"] = expected_calibration_error(truth, probabilities)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def confusions(truth: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
+    """Confusion matrices, shape [systems, labels, labels] (rows truth), of [systems, rows] ids."""
+    cells = truth[None] * labels + predicted
+    counts = [np.bincount(row, minlength=labels * labels) for row in cells]
+    return np.array(counts).reshape(-1, labels, labels)
+
+
+def confusion_metrics(matrices: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of confusion matrices [n, labels, labels], each of shape [n].
+
+    Averages run over the labels that occur in truth or prediction, as in scikit-learn; precision
+    and recall of a label with no row count as 0. MCC is Gorodkin's R_K (2004).
+    """
+    matrices = matrices.astype(np.float64)
+    rows = matrices.sum((1, 2))
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    true, predicted = matrices.sum(2), matrices.sum(1)
+    precision, recall = _ratio(hits, predicted), _ratio(hits, true)
+    f1 = _ratio(2 * hits, true + predicted)
+    present = (true + predicted) > 0
+    right = hits.sum(1)
+    covariance = right * rows - (true * predicted).sum(1)
+    variance = (rows**2 - (predicted**2).sum(1)) * (rows**2 - (true**2).sum(1))
+
+    def macro(values: np.ndarray) -> np.ndarray:
+        return (values * present).sum(1) / present.sum(1)
+
+    def weighted(values: np.ndarray) -> np.ndarray:
+        return (values * true).sum(1) / rows
+
+    return {
+        "accuracy": right / rows,
+        "macro_f1": macro(f1),
+        "weighted_f1": weighted(f1),
+        "macro_precision": macro(precision),
+        "macro_recall": macro(recall),
+        "weighted_precision": weighted(precision),
+        "weighted_recall": weighted(recall),
+        "mcc": _ratio(covariance, np.sqrt(variance)),
+    }
+
+
+def roc_auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Area under the ROC curve, one label against the rest, mean over the labels.
+
+    Labels without a row, or with all rows, have no curve and do not count; None if none is left.
+    Computed from ranks (Mann and Whitney 1947).
+    """
+    from scipy.stats import rankdata
+
+    areas = []
+    for label in range(probabilities.shape[1]):
+        positive = truth == label
+        count = int(positive.sum())
+        if 0 < count < len(truth):
+            rank_sum = rankdata(probabilities[:, label])[positive].sum()
+            areas.append((rank_sum - count * (count + 1) / 2) / (count * (len(truth) - count)))
+    return float(np.mean(areas)) if areas else None
+
+
+def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean negative log-probability (nats) of the true label."""
+    chosen = probabilities[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+
+
+def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean gap between confidence and accuracy over 15 equal bins (Guo et al. 2017)."""
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == truth
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gap = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
+    return float(np.abs(gap).sum() / len(truth))
+
+
+def paired_difference(
+    truth: np.ndarray,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    labels: int,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> dict[str, Score]:
+    """Accuracy and macro-F1 of predictions `ours` minus `theirs`, both on the same resamples."""
+    both = np.stack([ours, theirs])
+    drawn = np.random.default_rng(0).integers(len(truth), size=(resamples, len(truth)))
+    point = confusion_metrics(confusions(truth, both, labels))
+    spread = [confusion_metrics(confusions(truth[rows], both[:, rows], labels)) for rows in drawn]
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    found = {}
+    for name in HEADLINE:
+        differences = [one[name][0] - one[name][1] for one in spread]
+        low, high = np.percentile(differences, tails)
+        found[name] = Score(float(point[name][0] - point[name][1]), float(low), float(high))
+    return found
+
+
+def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> list[dict]:
+    """Precision, recall, F1 and rows of every label, in the labels' order."""
+    matrix = confusions(truth, predicted[None], len(labels))[0].astype(np.float64)
+    hits, true, found = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)
+    columns = (_ratio(hits, found), _ratio(hits, true), _ratio(2 * hits, true + found), true)
+    return [
+        {"label": label, "precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
+        for label, p, r, f, n in zip(labels, *columns, strict=True)
+    ]
+
+
+def _probability_metrics(
+    truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray
+) -> list[tuple[str, Any, np.ndarray]]:
+    affordable = RANKING_BUDGET // (truth.size * probabilities.shape[1])
+    few = drawn[: max(FEWEST_RESAMPLES, affordable)]
+    return [
+        ("roc_auc", roc_auc, few),
+        ("log_loss", log_loss, drawn),
+        ("ece", expected_calibration_error, drawn),
+    ]
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    safe = np.where(denominator > 0, denominator, 1.0)
+    return np.where(denominator > 0, numerator / safe, 0.0)

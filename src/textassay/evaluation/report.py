@@ -1,0 +1,92 @@
+"""Reports for people: a page a run, a page a job, a text file, and tables on the terminal."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from textassay.evaluation.evaluate import Baseline, Evaluation
+from textassay.evaluation.metrics import HEADLINE, LOWER_IS_BETTER, NAMES, Score, per_class
+from textassay.files import write_text
+
+
+def verdict(baselines: Sequence[Baseline], rows: int) -> str:
+    """One honest sentence on the strongest baseline."""
+    if not baselines:
+        return "Baselines were switched off, so nothing says whether tuning was worth it."
+    strongest = max(baselines, key=lambda baseline: baseline.scores["macro_f1"].value or 0)
+    ahead = strongest.ahead["macro_f1"]
+    low, high = ahead.low or 0.0, ahead.high or 0.0
+    gap = f"macro-F1 {ahead.value:+.3f}, interval {low:+.3f} to {high:+.3f}, {rows:,} rows"
+    if low > 0:
+        return f"Better than {strongest.name} ({gap})."
+    if high < 0:
+        return f"Worse than {strongest.name} ({gap}): this model is not worth its cost."
+    return f"No detectable difference from {strongest.name} ({gap})."
+
+
+def show(score: Score | None) -> str:
+    """`0.866 [0.842, 0.889]`"""
+    if score is None or score.value is None:
+        return "undefined"
+    if score.low is None or score.high is None:
+        return f"{score.value:.3f}"
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+def write_test_summary(path: Path, run_name: str, tuned: Evaluation, baselines: Sequence[Baseline],
+                       notes: Sequence[str]) -> None:  # fmt: skip
+    """`test_summary.txt`: headline figures, baselines, the report by class, in plain text."""
+    level = f"{tuned.settings.confidence:.0%}"
+    lines = [f"{run_name}: test, {len(tuned.truth):,} rows, {level} bootstrap intervals", ""]
+    lines += [f"  {name:<20}{show(tuned.scores[name])}" for name in NAMES]
+    lines += ["", verdict(baselines, len(tuned.truth)), ""]
+    for baseline in baselines:
+        figures = ", ".join(f"{name} {show(baseline.scores[name])}" for name in HEADLINE)
+        lines.append(f"  {baseline.name}: {figures}")
+    names = tuned.labels.names
+    width = max(len(name) for name in names) + 2
+    lines += ["", f"  {'label':<{width}}precision    recall        f1      rows"]
+    for row in per_class(tuned.truth, tuned.predicted, names):
+        figures = "".join(f"{row[key]:>10.3f}" for key in ("precision", "recall", "f1"))
+        lines.append(f"  {row['label']:<{width - 1}}{figures}{row['rows']:>10,}")
+    lines += ["", *[f"  {note}" for note in notes]]
+    write_text(path, "\n".join(lines).rstrip() + "\n")
+
+
+def write_run_report(path: Path, facts: dict[str, Any], tuned: Evaluation,
+                     validation: Evaluation, baselines: Sequence[Baseline]) -> None:  # fmt: skip
+    """`report.html` of a run: self-contained, pictures included."""
+    page = _template("run.html").render(
+        **facts,
+        verdict=verdict(baselines, len(tuned.truth)),
+        tuned=tuned,
+        validation=validation,
+        baselines=baselines,
+        names=NAMES,
+        lower=LOWER_IS_BETTER,
+        headline=HEADLINE,
+        classes=per_class(tuned.truth, tuned.predicted, tuned.labels.names),
+        confusion=_embedded(path.parent / "confusion_matrix.png"),
+        curves=_embedded(path.parent / "learning_curves.png"),
+    )
+    write_text(path, page)
+
+
+def write_job_summary(path: Path, **facts: Any) -> None:
+    """`summary.html` of a job."""
+    write_text(path, _template("summary.html").render(**facts))
+
+
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    environment.filters["show"] = show
+    return environment.get_template(name)
+
+
+def _embedded(path: Path) -> str:
+    encoded = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:image/png;base64,{encoded}"

@@ -1,0 +1,98 @@
+"""All seeds of a job side by side: each, their mean and spread, and the baselines."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from textassay.config.runs import Run
+from textassay.console import table
+from textassay.evaluation.metrics import HEADLINE
+from textassay.evaluation.report import write_job_summary
+from textassay.files import read_json, write_json
+
+SHOWN = (*HEADLINE, "mcc", "log_loss", "ece")
+
+
+def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Figures of every finished run of a job, mean and sample standard deviation over the seeds.
+
+    The baselines do not depend on the seed, so one run's are everybody's.
+    """
+    finished = [(run, read_json(run.path / "test_results.json")) for run in runs
+                if run.is_finished()]  # fmt: skip
+    figures = {}
+    for metric in SHOWN:
+        values = [results[f"test_{metric}"] for _, results in finished]
+        known = [value for value in values if value is not None]
+        figures[metric] = {
+            "mean": statistics.fmean(known) if known else None,
+            "sd": statistics.stdev(known) if len(known) > 1 else None,
+        }
+    return {
+        "job": name,
+        "rows": finished[0][1]["test_rows"] if finished else 0,
+        "seeds": [
+            {
+                "seed": run.seed,
+                "path": str(run.path),
+                "scores": {metric: results[f"test_{metric}"] for metric in SHOWN},
+                "intervals": results["intervals"],
+                "verdict": results["verdict"],
+            }
+            for run, results in finished
+        ],
+        "failed": [run.seed for run in runs if not run.is_finished()],
+        "figures": figures,
+        "baselines": finished[0][1]["baselines"] if finished else [],
+        "confidence": finished[0][1]["confidence"] if finished else None,
+    }
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> Path:
+    """`summary.json` and `summary.html` in the job's folder; the path of the page."""
+    write_json(folder / "summary.json", summary)
+    page = folder / "summary.html"
+    write_job_summary(page, summary=summary, metrics=SHOWN, headline=HEADLINE)
+    return page
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """The summary for the terminal."""
+    level = f"{summary['confidence']:.0%}" if summary["confidence"] else ""
+    rows = []
+    for seed in summary["seeds"]:
+        cells = [_with_interval(seed["scores"][m], seed["intervals"][m]) for m in HEADLINE]
+        rest = [_plain(seed["scores"][m]) for m in SHOWN if m not in HEADLINE]
+        rows.append([f"seed {seed['seed']}", *cells, *rest])
+    if len(summary["seeds"]) > 1:
+        rows.append(["mean ± sd", *(_spread(summary["figures"][m]) for m in SHOWN)])
+    for baseline in summary["baselines"]:
+        scores = baseline["scores"]
+        cells = [
+            _with_interval(scores[m]["value"], [scores[m]["low"], scores[m]["high"]])
+            for m in HEADLINE
+        ]
+        rest = [_plain(scores[m]["value"]) for m in SHOWN if m not in HEADLINE]
+        rows.append([baseline["name"], *cells, *rest])
+    title = f"{summary['job']}: test, {summary['rows']:,} rows, {level} intervals"
+    return table(title, ["", *SHOWN], rows)
+
+
+def _with_interval(value: float | None, bounds: Sequence[float | None]) -> str:
+    if value is None:
+        return "undefined"
+    low, high = bounds
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if low is not None else f"{value:.3f}"
+
+
+def _plain(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _spread(figure: dict[str, float | None]) -> str:
+    if figure["mean"] is None:
+        return "undefined"
+    return f"{figure['mean']:.3f} ± {figure['sd'] or 0:.3f}"

@@ -1,0 +1,47 @@
+"""transformers' TrainingArguments out of a run."""
+
+import warnings
+
+import torch
+from transformers import TrainingArguments
+
+from textassay.config.names import nearest
+from textassay.config.runs import Run
+from textassay.errors import UsageError
+from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES
+
+
+def training_arguments(run: Run, device: torch.device, precision: str) -> TrainingArguments:
+    """The library's settings for a run. Raises UsageError for what it refuses."""
+    training = run.job.training
+    metric = training.metric_for_best_model.removeprefix("eval_")
+    if metric not in (*NAMES, "loss"):
+        known = nearest(metric, [*NAMES, "loss"])
+        raise UsageError(f"training.metric_for_best_model: {metric!r} is no metric; {known}")
+    settings = training.library_settings()
+    # Rotation is ours (checkpoints.py): the library deletes before the new checkpoint is whole.
+    settings.pop("save_total_limit")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return TrainingArguments(
+                **{
+                    "output_dir": str(run.path),
+                    "seed": run.seed,
+                    "data_seed": run.seed,
+                    "use_cpu": device.type == "cpu",
+                    "bf16": precision == "bf16",
+                    "fp16": precision == "fp16",
+                    "metric_for_best_model": metric,
+                    "greater_is_better": metric not in LOWER_IS_BETTER,
+                    "label_names": ["labels"],
+                    "remove_unused_columns": False,
+                    "restore_callback_states_from_checkpoint": True,
+                    "logging_nan_inf_filter": False,
+                    "disable_tqdm": True,
+                    **settings,
+                }
+            )
+    except (ValueError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UsageError(f"training: transformers refuses the settings: {first}") from None

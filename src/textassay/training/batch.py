@@ -1,0 +1,58 @@
+"""Any number of jobs, all their seeds: one process a run, and a summary of each job."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from textassay.config.runs import Run
+from textassay.console import err, out, say
+from textassay.errors import TextassayError
+from textassay.files import project_root
+
+Jobs = Sequence[tuple[Path, list[Run]]]
+
+
+def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
+    """Carry out the runs one after another, then print and write each job's summary.
+
+    A run that fails does not stop the others; TextassayError at the end names those that did.
+    """
+    failed: list[str] = []
+    for job_file, runs in jobs:
+        for run in runs:
+            if run.is_finished() and not run.force:
+                say(f"{run.path} is finished; --force runs it again")
+                continue
+            err().rule(f"{run.job.name}, seed {run.seed}", align="left")
+            code = _run_in_process(job_file, run, overrides)
+            if code == 130:  # the keyboard means all of it
+                raise KeyboardInterrupt
+            if code != 0:
+                failed.append(f"{run.path} (exit code {code})")
+    for _, runs in jobs:
+        _summarize(runs)
+    if failed:
+        raise TextassayError(f"{len(failed)} of the runs failed: {', '.join(failed)}.")
+
+
+def _run_in_process(job_file: Path, run: Run, overrides: Sequence[str]) -> int:
+    script = project_root() / "scripts" / f"train_{run.job.launcher}.py"
+    command = [sys.executable, str(script), str(job_file), f"--seed={run.seed}"]
+    command += [f"--output_dir={run.path}", *overrides, *(["--force"] if run.force else [])]
+    return subprocess.run(command).returncode
+
+
+def _summarize(runs: list[Run]) -> None:
+    # Here, and not above: these bring scikit-learn and matplotlib, which the runs load themselves.
+    from textassay.evaluation.summary import summarize, summary_table, write_summary
+
+    if not any(run.is_finished() for run in runs):
+        return
+    name = runs[0].job.name
+    summary = summarize(name, runs)
+    page = write_summary(runs[0].path.parent, summary)
+    out().print(summary_table(summary))
+    for seed in summary["seeds"]:
+        out().print(f"seed {seed['seed']}: {seed['verdict']}", markup=False)
+    out().print(f"report: {page}", markup=False)

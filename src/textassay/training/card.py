@@ -1,0 +1,57 @@
+"""The model card: README.md of an artifact."""
+
+import jinja2
+
+from textassay.config.runs import Run
+from textassay.data.load import Dataset
+from textassay.evaluation.evaluate import Evaluation
+from textassay.evaluation.report import show
+from textassay.models.source import Source
+
+CARD = """\
+---
+library_name: {{ library }}
+base_model: {{ base.name }}
+pipeline_tag: text-classification
+---
+# {{ run.job.name }}, seed {{ run.seed }}
+
+A text classifier with {{ labels|length }} labels: {{ labels|join(", ") }}.
+
+| | |
+| --- | --- |
+| base | {{ base.name }} |
+| method | {{ run.job.method.name }} |
+| trained on | {{ dataset.name }}, {{ "{:,}".format(dataset.splits.train|length) }} rows |
+| input | cut to {{ run.job.model.max_seq_length }} tokens{{ prompted }} |
+| validation accuracy | {{ show(validation.scores.accuracy) }} |
+| validation macro-F1 | {{ show(validation.scores.macro_f1) }} |
+
+The validation rows ({{ "{:,}".format(validation.truth|length) }}) picked the checkpoint. Brackets
+are {{ "%.0f"|format(100 * validation.settings.confidence) }}% bootstrap intervals. The test figures
+stand in the run's report. The licences of the base model and of the data apply.
+
+```python
+from textassay import Classifier
+
+classifier = Classifier.load("path/to/this/directory")
+print(classifier.predict(["a text"]))
+```
+
+`hallmark.json` says what these files are made of; `python scripts/verify.py DIR` holds them to it.
+"""
+
+
+def model_card(run: Run, dataset: Dataset, base: Source, validation: Evaluation) -> str:
+    """The card's text, with validation figures: test figures belong to the run."""
+    template = jinja2.Template(CARD, keep_trailing_newline=True)
+    return template.render(
+        run=run,
+        dataset=dataset,
+        base=base,
+        validation=validation,
+        labels=dataset.labels.names,
+        library="transformers" if run.job.method.name == "full" else "peft",
+        prompted=", in a prompt" if run.job.data.prompt else "",
+        show=show,
+    )

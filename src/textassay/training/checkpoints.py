@@ -1,0 +1,90 @@
+"""Checkpoints that count only when they are whole, and which of them are kept."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from textassay.config.runs import Run
+from textassay.console import say
+from textassay.errors import UsageError
+from textassay.files import read_json, write_json
+
+MARKER = "complete.json"
+NAME = re.compile(r"^checkpoint-(\d+)$")
+
+
+def mark_complete(folder: Path, run_fingerprint: str) -> None:
+    """Write the marker that makes a checkpoint count: the size of every file, and whose it is."""
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    write_json(folder / MARKER, {"run": run_fingerprint, "files": sizes})
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the marker is there and every file has its size."""
+    try:
+        files = read_json(folder / MARKER)["files"]
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, KeyError, json.JSONDecodeError):
+        return False
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """`checkpoint-N` directories, oldest step first, whole or not."""
+    found = [path for path in folder.glob("checkpoint-*") if NAME.match(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """N of `checkpoint-N`."""
+    match = NAME.match(checkpoint.name)
+    if match is None:
+        raise UsageError(f"{checkpoint}: is not named checkpoint-N.")
+    return int(match[1])
+
+
+def rotate(folder: Path, limit: int, best: Path | None) -> None:
+    """Keep the newest `limit` checkpoints; the best one is always among them."""
+    kept = [path for path in list_checkpoints(folder) if is_complete(path)]
+    newest = kept[-1:]
+    protected = {path.name for path in [*newest, *([best] if best else [])]}
+    for path in kept:
+        if len(kept) <= limit:
+            return
+        if path.name not in protected:
+            shutil.rmtree(path)
+            kept = [other for other in kept if other != path]
+
+
+def find_checkpoint(run: Run) -> Path | None:
+    """The checkpoint to go on from, or None to start at the beginning.
+
+    `auto` takes the newest complete one of this very run; what a kill left half-written is removed.
+    A path must be a complete checkpoint of the same configuration.
+    """
+    if run.resume == "none":
+        return None
+    if run.resume != "auto":
+        return _named(run)
+    newest = None
+    for path in list_checkpoints(run.path):
+        if is_complete(path):
+            newest = path
+        else:
+            say(f"{path.name} was not written to its end; it is removed")
+            shutil.rmtree(path)
+    return newest
+
+
+def _named(run: Run) -> Path:
+    path = Path(run.resume)
+    if not is_complete(path):
+        raise UsageError(
+            f"--resume_from_checkpoint: {path} is no complete checkpoint; say auto, none, or the "
+            "path of a checkpoint-N directory."
+        )
+    if read_json(path / MARKER)["run"] != run.fingerprint():
+        raise UsageError(
+            f"--resume_from_checkpoint: {path} belongs to a run with another configuration or seed."
+        )
+    return path

@@ -1,0 +1,96 @@
+"""How a run came about: command, code, versions, machine, data, base."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+import textassay
+from textassay.config.runs import Run
+from textassay.data.load import Dataset
+from textassay.files import project_root, sha256_text
+from textassay.models.device import cpu_flags
+from textassay.models.source import Source
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "numpy")
+TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
+
+
+def describe_run(run: Run, dataset: Dataset, base: Source, device: torch.device,
+                 precision: str) -> dict[str, Any]:  # fmt: skip
+    """The content of `provenance.json`."""
+    return {
+        "job": run.job.name,
+        "seed": run.seed,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+        "config": run.fingerprint(),
+        "code": code_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": describe_machine(device),
+        "precision": precision,
+        "base": {"name": base.name, "origin": base.origin, "weights": base.weights_hash()},
+        "data": {
+            "name": dataset.name,
+            "rows": {split: len(table) for split, table in dataset.splits.items()},
+            "fingerprints": {split: dataset.fingerprint(split) for split in dataset.splits},
+            "notes": dataset.notes,
+        },
+    }
+
+
+def code_version() -> str:
+    """The commit of this checkout, marked if files differ from it; else the package's version."""
+    root = project_root()
+    try:
+        commit = _git("-C", str(root), "rev-parse", "--short=12", "HEAD")
+        changed = _git("-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return f"textassay {textassay.__version__}"
+    return f"{commit}{' with changes' if changed else ''}"
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What the figures of a run depend on."""
+    described: dict[str, Any] = {
+        "device": device.type,
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "flags": [flag for flag in TELLING_FLAGS if flag in cpu_flags()],
+    }
+    if device.type == "cuda":
+        described["gpu"] = torch.cuda.get_device_name(device)
+    return described
+
+
+def made_by(provenance: dict[str, Any]) -> dict[str, Any]:
+    """The part of the provenance that goes into a hallmark."""
+    return {
+        "command": provenance["command"],
+        "config": provenance["config"],
+        "code": provenance["code"],
+        "seed": provenance["seed"],
+        "versions": provenance["versions"],
+    }
+
+
+def data_record(dataset: Dataset) -> dict[str, Any]:
+    """What a hallmark says of the training data."""
+    prints = [dataset.fingerprint(split) for split in sorted(dataset.splits)]
+    return {
+        "name": dataset.name,
+        "rows": len(dataset.splits["train"]),
+        "fingerprint": sha256_text(*prints),
+    }
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

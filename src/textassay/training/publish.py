@@ -1,0 +1,80 @@
+"""From a trained model to an artifact that is whole, stamped and verified, or to none at all."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textassay.artifacts.hallmark import stamp
+from textassay.artifacts.kinds import Loaded, load_artifact, save_weights
+from textassay.data.encode import encode_texts
+from textassay.data.labels import LabelMap
+from textassay.errors import GateError
+from textassay.files import replacing, write_json, write_text
+from textassay.models.predict import compute_logits
+
+# The same arithmetic on both sides: what is left is the order of sums in another attention kernel.
+AGREEMENT = {"fp32": 0.001, "bf16": 0.1, "fp16": 0.05}
+
+Stamping = Callable[[Loaded], dict[str, Any]]
+
+
+def publish(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    labels: LabelMap,
+    texts: list[str],
+    precision: str,
+    describe: Stamping,
+) -> Loaded:
+    """Save a model, read it back, compare, stamp, and verify in a fresh process.
+
+    `texts` are the probe's. `describe(loaded)` gives base, data, made_by and validation for the
+    hallmark, and the text of the model card. The artifact appears in `folder` only if all of it
+    held; else GateError says what did not.
+    """
+    with replacing(folder) as scratch:
+        save_weights(model, scratch)
+        tokenizer.save_pretrained(scratch)
+        write_json(scratch / "label_mapping.json", labels.to_json())
+        loaded = load_artifact(scratch)
+        refuse_disagreement(model, loaded, texts, precision)
+        facts = describe(loaded)
+        write_text(scratch / "README.md", facts.pop("card"))
+        stamp(scratch, loaded, texts, **facts)
+        verify_in_fresh_process(scratch)
+    return loaded
+
+
+def refuse_disagreement(trained: Any, loaded: Loaded, texts: list[str], precision: str) -> None:
+    """GateError unless the model in memory and the one read back give the same logits."""
+    if not texts:
+        return
+    ids, _ = encode_texts(texts, loaded.tokenizer, loaded.max_length, loaded.prompt)
+    device = next(trained.parameters()).device
+    pad = loaded.tokenizer.pad_token_id
+    before = compute_logits(trained, ids, pad, precision=precision)
+    after = compute_logits(loaded.model.to(device), ids, pad, precision=precision)
+    difference = float(np.abs(before - after).max())
+    if not difference <= AGREEMENT[precision]:
+        raise GateError(
+            f"the saved model does not compute what the trained one does: logits of {len(texts)} "
+            f"validation rows differ by {difference:.4g} ({precision}). Nothing was saved; the "
+            "checkpoints are kept. This is a fault of the method or of this tool: report it."
+        )
+
+
+def verify_in_fresh_process(folder: Path) -> None:
+    """Run the hallmark's own verification where nothing of this process can help it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "textassay.artifacts.hallmark", str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise GateError(f"the saved artifact does not hold in a fresh process: {said[-1500:]}")

@@ -1,0 +1,186 @@
+"""The transformers Trainer with our order of rows, our loss, our files and our best checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import SequentialSampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from textassay.artifacts.kinds import restore_weights, save_weights
+from textassay.config.schema import TrainingSection
+from textassay.errors import TextassayError
+from textassay.evaluation.metrics import point_scores
+from textassay.models.predict import pad_batch
+from textassay.training.checkpoints import mark_complete, rotate
+from textassay.training.progress import ProgressDisplay
+from textassay.training.sampler import EpochSampler
+
+
+class AssayTrainer(Trainer):
+    """What differs from the library, each for the reason beside it."""
+
+    def __init__(self, *args: Any, sampler: EpochSampler, keep: int, run_id: str, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._sampler = sampler
+        self._keep = keep
+        self._run_id = run_id
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        """Ours, since the library's cannot resume exactly."""
+        return self._sampler
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
+        """The rows come sorted by length already; the library would sort them anew each time."""
+        return SequentialSampler(eval_dataset)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Save whenever an evaluation is the best so far, or the best would be lost."""
+        best = super()._determine_best_metric(metrics, trial)
+        if best:
+            self.control.should_save = True
+        return best
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """One way to write weights, for checkpoints and artifacts alike."""
+        save_weights(self.accelerator.unwrap_model(self.model), Path(output_dir or ""))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A checkpoint counts once its marker is written, and only then may older ones go."""
+        folder = Path(self.args.output_dir)
+        try:
+            super()._save_checkpoint(model, trial)
+            mark_complete(folder / f"checkpoint-{self.state.global_step}", self._run_id)
+        except RuntimeError as error:
+            if "write" not in str(error):  # torch's and safetensors' words for a full disk
+                raise
+            raise TextassayError(
+                f"{folder}: the checkpoint of step {self.state.global_step} cannot be written "
+                f"({str(error).splitlines()[0]}); free space. The run goes on from the one before."
+            ) from None
+        best = self.state.best_model_checkpoint
+        rotate(folder, self._keep, Path(best) if best else None)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Strictly: every tensor must find its place."""
+        restore_weights(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
+
+
+class RunRules(TrainerCallback):
+    """The epoch reaches the sampler, the last step is evaluated, and a lost loss stops the run."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self._sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The library does not hand the epoch to a sampler when it skips batches on resume."""
+        self._sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Evaluate and save at the end, wherever the last evaluation was."""
+        if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
+            control.should_evaluate = True
+            control.should_save = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """A loss that is not a number never becomes one again."""
+        if logs and "loss" in logs and not np.isfinite(float(logs["loss"])):
+            raise TextassayError(
+                f"step {state.global_step}: the loss is not a number any more; lower "
+                "training.learning_rate or set training.precision to fp32."
+            )
+
+
+def build_trainer(
+    model: Any,
+    tokenizer: Any,
+    rows: dict[str, datasets.Dataset],
+    arguments: TrainingArguments,
+    training: TrainingSection,
+    run_id: str,
+) -> AssayTrainer:
+    """A trainer for tokenised `train` and `validation` rows."""
+    train, validation = rows["train"], rows["validation"]
+    lengths = train.data["length"].to_pylist()
+    batch = arguments.per_device_train_batch_size * max(1, arguments.n_gpu)
+    sampler = EpochSampler(lengths, batch, arguments.seed, training.train_sampling_strategy)
+    by_length = np.argsort([-n for n in validation.data["length"].to_pylist()], kind="stable")
+    callbacks: list[Any] = [RunRules(sampler), ProgressDisplay(arguments.metric_for_best_model)]
+    if training.early_stopping_patience is not None:
+        callbacks.append(
+            EarlyStoppingCallback(
+                training.early_stopping_patience, training.early_stopping_threshold
+            )
+        )
+    trainer = AssayTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=validation.select(by_length),
+        data_collator=collator(tokenizer.pad_token_id),
+        compute_metrics=lambda found: point_scores(found.label_ids, _plain(found.predictions)),
+        compute_loss_func=loss_function(class_weights(train, training), arguments),
+        callbacks=callbacks,
+        sampler=sampler,
+        keep=training.save_total_limit,
+        run_id=run_id,
+    )
+    _drop_default_printer(trainer)
+    return trainer
+
+
+def collator(pad_id: int) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+    """Rows to a batch, padded to its longest."""
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = pad_batch([row["input_ids"] for row in rows], pad_id)
+        return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    return collate
+
+
+def class_weights(train: datasets.Dataset, training: TrainingSection) -> torch.Tensor | None:
+    """A weight for each label, shape [labels], or None where all rows weigh the same."""
+    if training.class_weights == "none":
+        return None
+    counts = np.bincount(train.data["labels"].to_numpy())
+    return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
+
+
+def loss_function(
+    weights: torch.Tensor | None, arguments: TrainingArguments
+) -> Callable[..., torch.Tensor]:
+    """Cross entropy as the exact mean over the rows of an optimizer step, in fp32.
+
+    With accumulation the library passes the step's rows as `num_items_in_batch`; a mean of batch
+    means would weigh the rows of a small last batch more.
+    """
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        logits = outputs.logits.float()
+        total = torch.nn.functional.cross_entropy(
+            logits,
+            labels,
+            weight=None if weights is None else weights.to(logits.device),
+            label_smoothing=arguments.label_smoothing_factor,
+            reduction="sum",
+        )
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+def _plain(predictions: Any) -> np.ndarray:
+    """Logits alone: some architectures return caches beside them."""
+    first = predictions[0] if isinstance(predictions, tuple) else predictions
+    return np.asarray(first, dtype=np.float32)
+
+
+def _drop_default_printer(trainer: AssayTrainer) -> None:
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
