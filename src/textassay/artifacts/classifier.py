@@ -72,7 +72,7 @@ class Classifier:
         return softmax(self.logits(texts))
 
     @overload
-    def predict(self, texts: str) -> dict[str, Any]: ...
+    def predict(self, texts: str) -> dict[str, Any]: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, texts: Iterable[str]) -> list[dict[str, Any]]: ...
     def predict(self, texts: str | Iterable[str]) -> dict[str, Any] | list[dict[str, Any]]:

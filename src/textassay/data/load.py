@@ -53,7 +53,8 @@ def load_dataset(section: DataSection) -> Dataset:
     notes += _count_overlaps(tables)
     seed = _split_seed(section, entry)
     notes += _cut_missing_splits(tables, section, seed)
-    labels = LabelMap.from_labels(tables["train"]["label"].to_pylist(), entry and entry.labels)
+    order = entry.labels if entry else None
+    labels = LabelMap.from_labels(tables["train"]["label"].to_pylist(), order)
     for split in ("validation", "test"):
         refuse_unknown_labels(_where(tables[split], split), _labels(tables[split]), labels)
     _refuse_identical(tables)
