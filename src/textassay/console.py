@@ -66,21 +66,21 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         except TextassayError as error:
             _fail(str(error), error.exit_code)
         except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            _fail(f"{_explain_disk(error)} Nothing half-written was left behind.", 1)
+            _fail(_explain(error), 1)
         except KeyboardInterrupt:
             _fail("stopped by the keyboard; a run goes on from its last checkpoint.", 130)
 
     return wrapper
 
 
-def _explain_disk(error: OSError) -> str:
+def _explain(error: OSError) -> str:
     where = error.filename or "a file"
-    what = os.strerror(error.errno or 0).lower()
-    return f"{where}: cannot be written ({what}); free the space or name another --output_dir."
+    if error.errno in DISK_ERRORS:
+        what = os.strerror(error.errno or 0).lower()
+        return f"{where}: cannot be written ({what}); free space there or name another place."
+    return f"{where}: {str(error.strerror or error).lower()}."
 
 
 def _fail(message: str, exit_code: int) -> None:
-    err().print(f"error: {message}", style="red", markup=False)
+    err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
     raise SystemExit(exit_code)

@@ -37,6 +37,9 @@ def replacing(path: Path) -> Iterator[Path]:
         if scratch.is_dir() and path.exists():
             path.rename(holder / f"{path.name}.old")
         scratch.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say which file it was
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 

@@ -67,7 +67,9 @@ def restore_weights(model: Any, folder: Path) -> None:
 
     if is_adapter(model):
         saved = load_file(folder / WEIGHTS[ADAPTER])
-        _refuse_other_keys(folder, set(saved), set(get_peft_model_state_dict(model)))
+        _refuse_other_keys(
+            folder, set(saved), set(get_peft_model_state_dict(model, save_embedding_layers=False))
+        )
         set_peft_model_state_dict(model, saved)
         return
     shards = sorted(folder.glob("model*.safetensors"))
@@ -120,12 +122,14 @@ def _load_adapter(folder: Path, config: Any, base: str | None) -> tuple[Any, Sou
         saved = set(tensors.keys())
     try:
         wrapped = PeftModel.from_pretrained(model, folder)
+    except KeyError as error:
+        raise GateError(f"{folder}: the adapter has no {error.args[0]}; it is not whole.") from None
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise GateError(
-            f"{folder}: the adapter does not fit its base {source.name}: {first}"
-        ) from None
-    _refuse_other_keys(folder, saved, set(get_peft_model_state_dict(wrapped)))
+        raise GateError(f"{folder}: does not fit its base {source.name}: {first}") from None
+    _refuse_other_keys(
+        folder, saved, set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+    )
     return wrapped, source
 
 

@@ -14,7 +14,11 @@ def read_env_file(path: Path) -> dict[str, str]:
 
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file; --env_file names a .env file.")
-    return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+    try:
+        found = dotenv_values(path, interpolate=False)
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is not text; --env_file names a .env file.") from None
+    return {name: value or "" for name, value in found.items()}
 
 
 def settings_in(variables: Mapping[str, str]) -> dict[str, str]:

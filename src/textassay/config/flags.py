@@ -168,7 +168,9 @@ def _as_arguments(given: dict[str, Any]) -> list[str]:
 
 
 def _print_settings(settings: list["Setting"]) -> None:
+    from rich.markup import escape
+
     from textassay.console import out, table
 
-    rows = [(s.key, str(s.value), s.source) for s in settings]
+    rows = [(s.key, escape(str(s.value)), escape(s.source)) for s in settings]
     out().print(table("configuration", ["setting", "value", "source"], rows))

@@ -6,6 +6,7 @@ the libraries and the schema.
 """
 
 import dataclasses
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ HANDWRITTEN = {"bf16", "fp16", "resume_from_checkpoint", "output_dir"}
 
 def kind_of(annotation: Any) -> str:
     """The plainest of bool, int, float, list or any that the annotation admits."""
-    members = set(typing.get_args(annotation)) - {type(None)} or {annotation}
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    members = set(typing.get_args(annotation)) - {type(None)} if is_union else {annotation}
     names = {getattr(typing.get_origin(m) or m, "__name__", str(m)) for m in members}
     if names & {"dict", "list", "tuple", "set"}:
         return "list" if names & {"list", "set"} else "any"

@@ -14,6 +14,7 @@ from textassay.config.schema import SECTIONS, Job
 from textassay.errors import UsageError
 
 LISTS = {"seeds", "data.column_names", "method.target_modules", "method.modules_to_save"}
+RAISED = "Value error, "  # what pydantic puts before the message of a ValueError
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,20 @@ def _explain(error: ValidationError, given: dict[str, Setting]) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if not isinstance(part, int)]
     key = ".".join(path)
-    source = given[key].source if key in given else _any_source(key, given)
+    blamed = given.get(key) or given.get(f"{key}.{_subject(first['msg'])}")
+    source = blamed.source if blamed else _any_source(key, given)
     if first["type"] == "extra_forbidden":
         model = SECTIONS[path[0]] if len(path) > 1 else Job
         return f"{source}: {key} is not a setting; {nearest(path[-1], model.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix(RAISED)
     message = message[0].lower() + message[1:]
     got = f" (it is {given[key].value!r})" if key in given else ""
     return f"{source}: {key or 'job'}: {message}{got}"
+
+
+def _subject(message: str) -> str:
+    """The first word of a message; where a section refuses one of its keys, that is the key."""
+    return message.removeprefix(RAISED).partition(" ")[0]
 
 
 def _any_source(section: str, given: dict[str, Setting]) -> str:

@@ -1,7 +1,10 @@
 """A run: one job with one seed, in one directory that nobody else may have filled."""
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import yaml
 
 from textassay.config.schema import Job
-from textassay.errors import UsageError
+from textassay.errors import TextassayError, UsageError
 from textassay.files import read_json, sha256_text, write_json, write_text
 
 CONFIG = "config.yaml"
@@ -39,7 +42,14 @@ class Run:
     def is_finished(self) -> bool:
         """Whether this run, with this configuration, has been carried out to its end."""
         marker = self.path / FINISHED
-        return marker.is_file() and read_json(marker).get("config") == self.fingerprint()
+        if not marker.is_file():
+            return False
+        try:
+            return bool(read_json(marker)["config"] == self.fingerprint())
+        except (ValueError, KeyError, TypeError):
+            raise TextassayError(
+                f"{marker}: is not what a finished run writes; remove it to go on with the run."
+            ) from None
 
     def finish(self, outcome: dict[str, Any]) -> None:
         """Mark the run as carried out; the last file that a run writes."""
@@ -56,11 +66,12 @@ def refuse_directory(run: Run) -> None:
 
     That is one with somebody else's files, or with another configuration unless the run is forced.
     """
-    if run.path.exists() and not run.path.is_dir():
-        raise UsageError(f"{run.path}: is a file; name another --output_dir.")
+    for place in (run.path, *run.path.parents):
+        if os.path.lexists(place) and not place.is_dir():
+            raise UsageError(f"{place}: is a file, not a directory; name another --output_dir.")
     if not run.path.is_dir() or not any(run.path.iterdir()):
         return
-    if not (run.path / CONFIG).is_file():
+    if not _stored(run):
         raise UsageError(
             f"{run.path}: holds files that are not of a run, which would be mixed up or "
             "overwritten; name another --output_dir."
@@ -72,21 +83,34 @@ def refuse_directory(run: Run) -> None:
         )
 
 
-def prepare_directory(run: Run) -> None:
-    """Make the directory ready, with `config.yaml` in it.
+@contextmanager
+def preparing(run: Run) -> Iterator[None]:
+    """Make the directory ready, with `config.yaml` in it, for a block that fills it.
 
     What an earlier attempt of this very run left is kept for resuming, unless the run is forced or
-    asked not to resume.
+    asked not to resume. If the block fails, a directory that was made here is taken away again.
     """
     if (run.path / CONFIG).is_file() and (run.force or run.resume == "none"):
         shutil.rmtree(run.path)
-    run.path.mkdir(parents=True, exist_ok=True)
-    if not (run.path / CONFIG).exists():
-        write_text(run.path / CONFIG, _config_text(run))
+    made = not run.path.exists()
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not (run.path / CONFIG).exists():
+            write_text(run.path / CONFIG, _config_text(run))
+        yield
+    except BaseException:
+        if made:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def _stored(run: Run) -> dict[str, Any]:
-    return yaml.safe_load((run.path / CONFIG).read_text(encoding="utf-8")) or {}
+    """What the directory's `config.yaml` says; {} where there is none that a run has written."""
+    try:
+        content = yaml.safe_load((run.path / CONFIG).read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) and "fingerprint" in content else {}
 
 
 def _same_config(run: Run) -> bool:

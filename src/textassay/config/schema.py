@@ -77,6 +77,13 @@ class DataSection(Section):
         None, description="the seed of the cut (default: the data set's own); never the run's seed"
     )
 
+    @field_validator("prompt")
+    @classmethod
+    def _has_a_place_for_the_text(cls, template: str | None) -> str | None:
+        if template is not None and template.count("{text}") != 1:
+            raise ValueError("the template needs {text} exactly once")
+        return template
+
 
 class ModelSection(Section):
     """Which base model, and how much text it sees."""
@@ -117,7 +124,7 @@ class TrainingSection(Section):
 
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate of AdamW")
     num_train_epochs: float = Field(3.0, gt=0, description="passes over the training rows")
-    max_steps: int = Field(-1, description="optimizer steps; overrides the epochs when positive")
+    max_steps: int = Field(-1, ge=-1, description="optimizer steps instead of epochs; -1: epochs")
     per_device_train_batch_size: int = Field(32, ge=1, description="rows a device and step")
     per_device_eval_batch_size: int = Field(64, ge=1, description="rows a device in evaluation")
     gradient_accumulation_steps: int = Field(1, ge=1, description="batches an optimizer step")
@@ -162,6 +169,13 @@ class TrainingSection(Section):
         fields = {k: kind for k, kind in TRAINING_ARGUMENTS.items() if k not in ELSEWHERE}
         typed = typed_fields(extras, fields, "training", also=list(cls.model_fields))
         return {k: v for k, v in rest.items() if k not in extras} | typed | precision
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("no step would be taken; say -1 to count in epochs")
+        return value
 
     @field_validator("num_train_epochs", "learning_rate")
     @classmethod

@@ -54,7 +54,7 @@ def usable_rows(rows: Rows, columns: Columns, values: Mapping[str, str] | None =
         {
             "text": pa.array(texts, pa.large_string()),
             "label": pa.array(labels, pa.large_string()),
-            "file": pa.DictionaryArray.from_arrays([0] * len(texts), [rows.file]).cast(pa.string()),
+            "file": pa.repeat(pa.scalar(rows.file, pa.string()), len(texts)),
             "line": pa.array(lines, pa.int64()),
         }
     )

@@ -29,7 +29,10 @@ def find_columns(rows: Rows, text: str | None = None, label: str | None = None) 
 
     Raises DataError where no column or more than one could be meant.
     """
-    return Columns(_find(rows, "text", text, TEXT_NAMES), _find(rows, "label", label, LABEL_NAMES))
+    found = Columns(_find(rows, "text", text, TEXT_NAMES), _find(rows, "label", label, LABEL_NAMES))
+    if found.text == found.label:
+        raise DataError(f"{rows.file}: {found.text!r} cannot be both the text and the label.")
+    return found
 
 
 def _find(rows: Rows, role: str, told: str | None, known: tuple[str, ...]) -> str:

@@ -52,7 +52,7 @@ def find_dialect(path: Path) -> tuple[Dialect, list[str]]:
 
 def find_delimiter(path: Path, encoding: str) -> str:
     """The delimiter that splits the first line most often; a tab where the name says TSV."""
-    with path.open(encoding=encoding, newline="\n") as stream:
+    with path.open(encoding=encoding, newline=_line_end(path, encoding)) as stream:
         first = next((line for line in stream if line.strip()), "")
     outside = "".join(first.split('"')[::2])
     if path.suffix.lower() == ".tsv" and "\t" in first:
@@ -99,7 +99,8 @@ def _checked(record: Record, width: int) -> Record:
 
 
 def _plain_rows(dialect: Dialect) -> Iterator[Record]:
-    with dialect.path.open(encoding=dialect.encoding, newline="\n") as stream:
+    end = _line_end(dialect.path, dialect.encoding)
+    with dialect.path.open(encoding=dialect.encoding, newline=end) as stream:
         for number, line in enumerate(stream, start=1):
             stripped = line.rstrip("\r\n")
             if stripped:
@@ -121,7 +122,9 @@ def _quoted_rows(dialect: Dialect) -> Iterator[Record]:
                         f"{dialect.path}, line {start}: a quote is opened here and never closed, "
                         "so the rest of the file would become one field; close or double it."
                     ) from None
-                yield Record(start, [], f"is not well-formed CSV ({error})")
+                problem = f"is not well-formed CSV ({error})"
+                for line in range(start, reader.line_num + 1):
+                    yield Record(line, [], problem)
                 continue
             if fields:
                 yield Record(start, fields)
@@ -149,8 +152,15 @@ def _lines_are_quoted(plain: Dialect) -> bool:
 
 
 def _has_quotes(path: Path, encoding: str) -> bool:
-    with path.open(encoding=encoding, newline="\n") as stream:
+    with path.open(encoding=encoding, newline=_line_end(path, encoding)) as stream:
         return any('"' in line for line in stream)
+
+
+def _line_end(path: Path, encoding: str) -> str:
+    """The line end to split at: a bare carriage return only in files that have nothing else."""
+    with path.open(encoding=encoding, newline="") as stream:
+        head = stream.read(1 << 16)
+    return "\r" if "\r" in head and "\n" not in head else "\n"
 
 
 def batches(found: Iterable[Record], size: int = 50_000) -> Iterator[list[Record]]:

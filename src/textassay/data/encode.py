@@ -31,10 +31,14 @@ def encode(
     Kept in the cache by a hash of rows, tokenizer, length and prompt, so that three seeds tokenise
     once.
     """
+    # What an earlier call cut and padded to is part of the tokenizer's text, and no part of it.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
     key = sha256_text(
         *table["text"].to_pylist(),
         *table["label"].to_pylist(),
-        tokenizer.backend_tokenizer.to_str(),
+        backend.to_str(),
         repr((labels.names, max_length, prompt)),
     )
     path = _cache_folder() / f"{key.removeprefix('sha256:')}.arrow"

@@ -5,21 +5,26 @@ import os
 from textassay.data.read import Rows, table_rows
 from textassay.errors import DataError
 
+HUB_TIMEOUT_SECONDS = 10.0
 SPLIT_NAMES = {"train": "train", "validation": "validation", "dev": "validation", "test": "test"}
 
 
 def read_hub(name: str, config: str | None) -> dict[str, list[Rows]]:
     """{split: rows} of a data set on the hub, or in its local cache when offline."""
     import datasets
+    from huggingface_hub import HfApi
 
+    offline = bool(os.environ.get("HF_HUB_OFFLINE"))
     try:
+        if not offline:  # load_dataset retries for half a minute; this call does not
+            HfApi().dataset_info(name, timeout=HUB_TIMEOUT_SECONDS)
         loaded = datasets.load_dataset(name, config)
     except Exception as error:  # the library raises a dozen types, requests' among them
-        offline = " HF_HUB_OFFLINE is set." if os.environ.get("HF_HUB_OFFLINE") else ""
+        reason = " HF_HUB_OFFLINE is set." if offline else ""
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
         raise DataError(
             f"{name}: is neither a local path nor a data set that the hub or its local cache gives "
-            f"({type(error).__name__}: {first}).{offline} Name a directory with --data_path."
+            f"({type(error).__name__}: {first}).{reason} Name a directory with --data_path."
         ) from None
     splits = {}
     for split, rows in loaded.items():

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from textassay.data.clean import WHOLE_NUMBER
 from textassay.errors import DataError
 
 
@@ -19,8 +20,9 @@ class LabelMap:
         seen = set(labels)
         if order is not None:
             return cls(tuple(name for name in order if name in seen))
-        numeric = all(name.lstrip("+-").isdigit() for name in seen)
-        return cls(tuple(sorted(seen, key=int if numeric else str)))
+        if all(WHOLE_NUMBER.fullmatch(name) for name in seen):
+            return cls(tuple(sorted(seen, key=lambda name: (int(name), name))))
+        return cls(tuple(sorted(seen)))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:

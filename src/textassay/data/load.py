@@ -1,5 +1,6 @@
 """From a data section to checked splits: the first half of every run."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from textassay.errors import DataError, UsageError
 from textassay.files import sha256_text
 
 SPLITS = ("train", "validation", "test")
+LONGEST_HUB_NAME = 96
 
 
 @dataclass
@@ -49,7 +51,8 @@ def load_dataset(section: DataSection) -> Dataset:
     tables, bad = _clean(files, section, form, entry)
     notes += settle_bad_rows(bad, section.on_bad_rows)
     notes += _leave_out_withheld(tables)
-    _refuse_unusable(tables, name)
+    _refuse_unusable(tables, files["train"][0].file)
+    _refuse_identical(tables)
     notes += _count_overlaps(tables)
     seed = _split_seed(section, entry)
     notes += _cut_missing_splits(tables, section, seed)
@@ -57,9 +60,8 @@ def load_dataset(section: DataSection) -> Dataset:
     labels = LabelMap.from_labels(tables["train"]["label"].to_pylist(), order)
     for split in ("validation", "test"):
         refuse_unknown_labels(_where(tables[split], split), _labels(tables[split]), labels)
-    _refuse_identical(tables)
     notes += _sample(tables, section.max_samples, seed)
-    return Dataset(name, tables, labels, notes)
+    return Dataset(name, {split: tables[split] for split in SPLITS}, labels, notes)
 
 
 def load_rows(path: Path, section: DataSection, entry: Entry | None = None) -> pa.Table:
@@ -88,7 +90,7 @@ def _read_splits(section: DataSection, entry: Entry | None) -> tuple[dict[str, l
     if section.validation_file or section.test_file:
         raise UsageError("data: --validation_file and --test_file go with --train_file.")
     where = Path(section.path) if section.path else entry.local_folder() if entry else None
-    if where is not None and where.exists():
+    if where is not None and os.path.exists(where):  # noqa: PTH110 (Path raises for long names)
         return _read_paths(_paths_in(where, local), names), local
     if section.path and (entry or not _may_be_hub_name(section.path)):
         raise DataError(f"{section.path}: there is no such file or directory.")
@@ -109,6 +111,7 @@ def _may_be_hub_name(name: str) -> bool:
         name.count("/") == 1
         and not name.startswith((".", "/", "~"))
         and not Path(name).suffix
+        and len(name) <= LONGEST_HUB_NAME
         and not Path(name).parent.exists()
     )
 
@@ -154,9 +157,9 @@ def _leave_out_withheld(tables: dict[str, pa.Table]) -> list[str]:
     return []
 
 
-def _refuse_unusable(tables: dict[str, pa.Table], name: str) -> None:
+def _refuse_unusable(tables: dict[str, pa.Table], file: str) -> None:
     if not len(tables["train"]):
-        raise DataError(f"{name}: no usable row is left for training.")
+        raise DataError(f"{file}: no usable row is left for training.")
     for table in tables.values():
         refuse_strange_labels(table)
     found = _labels(tables["train"])
@@ -180,8 +183,10 @@ def _cut_missing_splits(tables: dict[str, pa.Table], section: DataSection, seed:
         tables["train"] = tables["train"].take(stay)
         notes.append(f"{split}: {len(gone):,} rows cut off train (stratified, split seed {seed})")
         if not len(gone):
+            where = _where(tables["train"], "train")
             raise DataError(
-                f"train: has too few rows to cut {split} rows off; add rows or name a {split} file."
+                f"{where}: has too few rows to cut {split} rows off; add rows or name a {split} "
+                "file."
             )
     return notes
 
@@ -189,8 +194,8 @@ def _cut_missing_splits(tables: dict[str, pa.Table], section: DataSection, seed:
 def _refuse_identical(tables: dict[str, pa.Table]) -> None:
     train = tables["train"]
     for split in ("validation", "test"):
-        other = tables[split]
-        if len(other) == len(train) and overlap(other, train) == len(other):
+        other = tables.get(split)
+        if other is not None and len(other) == len(train) and overlap(other, train) == len(other):
             raise DataError(
                 f"{_where(other, split)}: every {split} row also stands in train, so its score "
                 "would say nothing; name another file, or leave it out to have it cut off train."

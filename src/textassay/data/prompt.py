@@ -18,8 +18,6 @@ class Prompt:
     @classmethod
     def from_template(cls, template: str, labels: Sequence[str]) -> Self:
         """A template with `{text}` once and, if wanted, `{class_labels}` (a JSON list)."""
-        if template.count("{text}") != 1:
-            raise UsageError("data.prompt: the template needs {text} exactly once.")
         head, _, tail = template.partition("{text}")
         listed = json.dumps(list(labels), ensure_ascii=False)
         return cls(head.replace("{class_labels}", listed), tail.replace("{class_labels}", listed))

@@ -1,6 +1,7 @@
 """From one file to a table of text columns, with the place of every row and nothing lost."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,7 @@ def read_file(path: Path, column_names: list[str] | None = None) -> Rows:
     `column_names` names the columns of a file without a header line. Rows that cannot be parsed
     are in `bad`. Raises DataError where the file as a whole cannot be used.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for names that are too long)
         raise DataError(f"{path}: there is no such file.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: is empty.")
@@ -127,6 +128,8 @@ def _read_json_lines(path: Path, _: list[str] | None) -> Rows:
                 items.append((number, json.loads(line)))
             except json.JSONDecodeError as error:
                 bad.append(BadRow(str(path), number, f"is not valid JSON ({error.msg})"))
+            except RecursionError:
+                bad.append(BadRow(str(path), number, "is nested too deeply"))
     return _rows_of_items(path, items, bad, [note] if note else [])
 
 
@@ -138,10 +141,16 @@ def _read_json(path: Path, _: list[str] | None) -> Rows:
         if error.msg == "Extra data":  # JSON Lines under the name of JSON, which is common
             return _read_json_lines(path, None)
         raise DataError(f"{path}, line {error.lineno}: is not valid JSON ({error.msg}).") from None
+    except RecursionError:
+        raise DataError(f"{path}: is nested too deeply to be a list of rows.") from None
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         content = lists[0] if len(lists) == 1 else [content]
+    if not isinstance(content, list):
+        raise DataError(f"{path}: is not a list of objects with names and values.")
     items = list(enumerate(content, start=1))
+    if items and not any(isinstance(item, dict) for _, item in items):
+        raise DataError(f"{path}: is a list, but not of objects with a text and a label each.")
     return _rows_of_items(path, items, [], [note] if note else [])
 
 

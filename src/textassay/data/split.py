@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,8 +34,8 @@ def cut(
     """Row numbers that stay and row numbers cut off: about `share` of every label.
 
     Rows with the same normalised text go to the same side, and texts that also stand in a
-    `published` split stay; every label keeps at least one text. The cut depends on the rows and
-    `seed` alone.
+    `published` split stay; every label keeps at least one text, also where a text has two labels.
+    The cut depends on the rows and `seed` alone.
     """
     texts = table["text"].to_pylist()
     groups = group_ids(texts)
@@ -44,6 +45,10 @@ def cut(
     order = np.random.default_rng(seed).permutation(len(first_rows))
     sizes = np.bincount(groups)
     taken = np.zeros(len(first_rows), dtype=bool)
+    labels_of: list[set[str]] = [set() for _ in first_rows]
+    for group, label in zip(groups, labels, strict=True):
+        labels_of[group].add(str(label))
+    staying = Counter(label for found in labels_of for label in found)
     for label in np.unique(labels):
         own = [g for g in order if labels[first_rows[g]] == label]
         movable = [g for g in own[:-1] if normalized(texts[first_rows[g]]) not in elsewhere]
@@ -51,6 +56,9 @@ def cut(
         for group in movable:
             if wanted <= 0:
                 break
+            if any(staying[held] == 1 for held in labels_of[group]):
+                continue
+            staying.subtract(labels_of[group])
             taken[group] = True
             wanted -= sizes[group]
     is_cut = taken[groups]
@@ -64,10 +72,10 @@ def refuse_lonely_labels(table: pa.Table) -> None:
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if len(np.unique(groups[rows])) == 1:
-            where = table.slice(int(rows[0]), 1).to_pylist()[0]
+            row = table.slice(int(rows[0]), 1).to_pylist()[0]
             raise DataError(
-                f"{where['file']}, line {where['line']}: the label {label!r} has a single text, so "
-                "it cannot be both learned and tested; add rows, or remove the label."
+                f"{row['file']}, line {row['line']}: the label {row['label']!r} has a single text, "
+                "so it cannot be both learned and tested; add rows, or remove the label."
             )
 
 

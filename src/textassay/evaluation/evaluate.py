@@ -95,8 +95,8 @@ def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> list[Baseline]
     train_ids = np.array(tuned.labels.ids(train["label"].to_pylist()))
     texts, own = train["text"].to_pylist(), tuned.table["text"].to_pylist()
     contenders = {
-        "TF-IDF + logistic regression": tfidf(texts, train_ids, own, count),
-        "majority class": majority(train_ids, len(own), count),
+        "TF-IDF": tfidf(texts, train_ids, own, count),
+        "majority": majority(train_ids, len(own), count),
     }
     level, resamples = tuned.settings.confidence, tuned.settings.bootstrap_samples
     return [

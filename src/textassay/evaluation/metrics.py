@@ -7,7 +7,6 @@ predictions give the same interval.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,10 @@ from textassay.models.predict import softmax
 
 ECE_BINS = 15
 LOWER_IS_BETTER = ("loss", "log_loss", "ece")
-# Rows times labels times resamples that the ranking metric may cost; fewer resamples beyond it.
-RANKING_BUDGET = 50_000_000
+# Ranking is slow: rows times labels times resamples that it may cost, and the fewest resamples.
+RANKING_BUDGET = 20_000_000
 FEWEST_RESAMPLES = 200
+RANKED_AT_ONCE = 5_000_000
 HEADLINE = ("accuracy", "macro_f1")
 NAMES = (
     "accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
@@ -48,12 +48,12 @@ def score(
         name: Score(float(point[name][0]), *map(float, np.percentile(spread[name], tails)))
         for name in point
     }
-    for name, function, draws in _probability_metrics(truth, probabilities, drawn):
-        found = [function(truth[rows], probabilities[rows]) for rows in draws]
-        defined = [value for value in found if value is not None]
-        value = function(truth, probabilities)
-        bounds = map(float, np.percentile(defined, tails)) if defined and value is not None else ()
-        scores[name] = Score(value, *bounds)
+    for name, function in (("log_loss", log_loss), ("ece", expected_calibration_error)):
+        found = [function(truth[rows], probabilities[rows]) for rows in drawn]
+        scores[name] = Score(
+            function(truth, probabilities), *map(float, np.percentile(found, tails))
+        )
+    scores["roc_auc"] = _roc_auc_score(truth, probabilities, drawn, tails)
     return {name: scores[name] for name in NAMES}
 
 
@@ -114,18 +114,9 @@ def roc_auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
     """Area under the ROC curve, one label against the rest, mean over the labels.
 
     Labels without a row, or with all rows, have no curve and do not count; None if none is left.
-    Computed from ranks (Mann and Whitney 1947).
     """
-    from scipy.stats import rankdata
-
-    areas = []
-    for label in range(probabilities.shape[1]):
-        positive = truth == label
-        count = int(positive.sum())
-        if 0 < count < len(truth):
-            rank_sum = rankdata(probabilities[:, label])[positive].sum()
-            areas.append((rank_sum - count * (count + 1) / 2) / (count * (len(truth) - count)))
-    return float(np.mean(areas)) if areas else None
+    area = _areas(truth, probabilities, np.arange(len(truth))[None])[0]
+    return None if np.isnan(area) else float(area)
 
 
 def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
@@ -176,16 +167,38 @@ def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -
     ]
 
 
-def _probability_metrics(
-    truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray
-) -> list[tuple[str, Any, np.ndarray]]:
-    affordable = RANKING_BUDGET // (truth.size * probabilities.shape[1])
-    few = drawn[: max(FEWEST_RESAMPLES, affordable)]
-    return [
-        ("roc_auc", roc_auc, few),
-        ("log_loss", log_loss, drawn),
-        ("ece", expected_calibration_error, drawn),
-    ]
+def _roc_auc_score(
+    truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray, tails: list[float]
+) -> Score:
+    value = roc_auc(truth, probabilities)
+    if value is None:
+        return Score(None)
+    drawn = drawn[: max(FEWEST_RESAMPLES, RANKING_BUDGET // probabilities.size)]
+    parts = np.array_split(drawn, 1 + drawn.size // RANKED_AT_ONCE)
+    areas = np.concatenate([_areas(truth, probabilities, part) for part in parts])
+    return Score(value, *map(float, np.nanpercentile(areas, tails)))
+
+
+def _areas(truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Mean area under the curves for each resample of `drawn` [n, rows]; NaN without any curve.
+
+    Computed from ranks (Mann and Whitney 1947).
+    """
+    from scipy.stats import rankdata
+
+    rows = drawn.shape[1]
+    areas = np.full((probabilities.shape[1], len(drawn)), np.nan)
+    for label in range(probabilities.shape[1]):
+        positive = truth[drawn] == label
+        count = positive.sum(1)
+        ranks = (rankdata(probabilities[drawn, label], axis=1) * positive).sum(1)
+        pairs = count * (rows - count)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            areas[label] = np.where(pairs > 0, (ranks - count * (count + 1) / 2) / pairs, np.nan)
+    defined = ~np.isnan(areas)
+    with np.errstate(invalid="ignore"):
+        mean: np.ndarray = np.nansum(areas, 0) / defined.sum(0)
+    return mean
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

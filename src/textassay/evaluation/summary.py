@@ -13,7 +13,7 @@ from textassay.evaluation.metrics import HEADLINE
 from textassay.evaluation.report import write_job_summary
 from textassay.files import read_json, write_json
 
-SHOWN = (*HEADLINE, "mcc", "log_loss", "ece")
+SHOWN = (*HEADLINE, "log_loss", "ece")
 
 
 def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:

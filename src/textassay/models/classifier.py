@@ -1,18 +1,27 @@
 """A classifier out of a base model and labels: the head, the pad token, the label names."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import UsageError
-from textassay.models.source import Source
+from textassay.models.source import Source, weight_files
 
 SETTINGS_KEY = "textassay"
+VOCABULARIES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
+# What transformers, tokenizers and safetensors raise for files that are not what they should be.
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError)
 
 
 @dataclass
@@ -26,6 +35,9 @@ class BuiltClassifier:
 
 def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
     """The tokenizer of a model, padding on the right, with a pad token whatever the model."""
+    if not any((Path(folder) / name).is_file() for name in VOCABULARIES):
+        # transformers would build an empty tokenizer, to which every word is unknown.
+        raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json or a vocabulary).")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if not tokenizer.is_fast:
         raise UsageError(f"{folder}: has no fast tokenizer (tokenizer.json), which is needed.")
@@ -45,6 +57,20 @@ def build_classifier(
     The head, and whatever else the checkpoint does not hold or holds in another shape, starts from
     the process's random state. Raises UsageError where the checkpoint does not fit its own config.
     """
+    try:
+        return _build(source, labels, max_length, prompt)
+    except UNREADABLE as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(
+            f"{source.name}: is not a text model that can be read "
+            f"({type(error).__name__}: {first[:300]})."
+        ) from None
+
+
+def _build(
+    source: Source, labels: LabelMap, max_length: int, prompt: Prompt | None
+) -> BuiltClassifier:
+    weight_files(source.path)
     tokenizer = load_tokenizer(str(source.path), max_length)
     config = AutoConfig.from_pretrained(
         source.path,
@@ -53,10 +79,10 @@ def build_classifier(
         label2id=labels.label2id,
         problem_type="single_label_classification",
     )
-    _refuse_too_long(config, max_length)
     config.pad_token_id = tokenizer.pad_token_id
     setattr(config, SETTINGS_KEY, input_settings(max_length, prompt))
     model, info = load_weights(str(source.path), config)
+    _refuse_too_long(model, max_length)
     unfilled = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     return BuiltClassifier(model, tokenizer, _fresh_modules(model, unfilled, source))
 
@@ -100,8 +126,15 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     )
 
 
-def _refuse_too_long(config: Any, max_length: int) -> None:
-    positions = getattr(config, "max_position_embeddings", None)
+def _refuse_too_long(model: Any, max_length: int) -> None:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        # RoBERTa and its kin count positions from the padding index on.
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            positions = module.num_embeddings - module.padding_idx - 1
     if positions and max_length > positions:
         raise UsageError(
             f"model.max_seq_length: {max_length} is more than the {positions} positions that the "

@@ -6,8 +6,8 @@ import torch
 
 from textassay.errors import UsageError
 
-# Set by Slurm where it allotted GPUs to the job or step.
-ALLOTTED = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
+# Set by Slurm where it allotted GPUs to the job or step: two list indices, the last is a count.
+ALLOTTED = {"SLURM_JOB_GPUS": "", "SLURM_STEP_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}
 
 
 def find_device(wanted: str) -> torch.device:
@@ -63,7 +63,7 @@ def _promise(wanted: str) -> str | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
     if visible and visible != "-1":
         return f"CUDA_VISIBLE_DEVICES={visible} allots a GPU"
-    for variable in ALLOTTED:
-        if os.environ.get(variable, "") not in ("", "0"):
+    for variable, none in ALLOTTED.items():
+        if os.environ.get(variable, "") not in ("", none):
             return f"Slurm allotted a GPU ({variable}={os.environ[variable]})"
     return None

@@ -22,14 +22,18 @@ def attach(built: BuiltClassifier, method: MethodSection, base_name: str) -> Any
         return built.model
     config = peft_config(method, built.fresh, base_name)
     try:
-        return get_peft_model(built.model, config)
+        model = get_peft_model(built.model, config)
     except ValueError as error:
         linear = sorted({name.rpartition(".")[2] for name, module in built.model.named_modules()
                          if isinstance(module, nn.Linear)})  # fmt: skip
         raise UsageError(
-            f"method: {method.name} does not fit this model ({error}); its linear modules end in "
+            f"method: {method.name} with target_modules {method.settings().get('target_modules')} "
+            f"does not fit this model ({str(error).split('. ')[0]}); its linear modules end in "
             f"{', '.join(linear)}."
         ) from None
+    # PEFT puts the folder that the base was loaded from there, which means nothing elsewhere.
+    config.base_model_name_or_path = base_name
+    return model
 
 
 def peft_config(method: MethodSection, fresh: list[str], base_name: str) -> PeftConfig:
@@ -38,7 +42,8 @@ def peft_config(method: MethodSection, fresh: list[str], base_name: str) -> Peft
     fields = {field.name for field in dataclasses.fields(config_class)}
     settings = method.settings()
     if "modules_to_save" in fields:
-        settings["modules_to_save"] = [*fresh, *(settings.get("modules_to_save") or [])]
+        named = list(settings.get("modules_to_save") or [])
+        settings["modules_to_save"] = [*(m for m in fresh if not _is_within(m, named)), *named]
     try:
         return config_class(
             task_type=TaskType.SEQ_CLS, base_model_name_or_path=base_name, **settings
@@ -52,6 +57,13 @@ def is_adapter(model: Any) -> bool:
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
+
+
+def _is_within(module: str, named: list[str]) -> bool:
+    """Whether a module is one of the named ones, or inside one: PEFT would save it twice."""
+    parts = module.split(".")
+    parents = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return any(parent.endswith(name) for parent in parents for name in named)
 
 
 def _config_class(name: str) -> Any:

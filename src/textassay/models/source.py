@@ -18,7 +18,7 @@ PACKAGED = {
 WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # Older models have no safetensors. Such pickles are read by torch's weights-only loader alone.
 WEIGHTS_PICKLED = ["pytorch_model*.bin"]
-HUB_TIMEOUT_SECONDS = "10"
+HUB_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,12 @@ def _in_package(name: str, revision: str | None) -> Source | str:
 def _on_hub(name: str, revision: str | None) -> Source | str:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return "HF_HUB_OFFLINE is set, so the hub was not asked"
-    # An unreachable hub should cost seconds; the library's own patience is minutes.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", HUB_TIMEOUT_SECONDS)
     from huggingface_hub import HfApi, snapshot_download
 
     try:
-        listed = HfApi().list_repo_files(name, revision=revision)
-        safe = any(file.endswith(".safetensors") for file in listed)
+        # This call does not retry, so a hub that cannot be reached costs seconds, not minutes.
+        listed = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS).siblings
+        safe = any(file.rfilename.endswith(".safetensors") for file in listed or [])
         patterns = WANTED if safe else WANTED + WEIGHTS_PICKLED
         folder = snapshot_download(name, revision=revision, allow_patterns=patterns)
     except Exception as error:  # network, authorisation and hub errors of several libraries

@@ -62,10 +62,8 @@ def find_checkpoint(run: Run) -> Path | None:
     `auto` takes the newest complete one of this very run; what a kill left half-written is removed.
     A path must be a complete checkpoint of the same configuration.
     """
-    if run.resume == "none":
-        return None
     if run.resume != "auto":
-        return _named(run)
+        return named_checkpoint(run)
     newest = None
     for path in list_checkpoints(run.path):
         if is_complete(path):
@@ -76,7 +74,10 @@ def find_checkpoint(run: Run) -> Path | None:
     return newest
 
 
-def _named(run: Run) -> Path:
+def named_checkpoint(run: Run) -> Path | None:
+    """The checkpoint that `resume` names, or None. Raises UsageError if it is not fit."""
+    if run.resume in ("auto", "none"):
+        return None
     path = Path(run.resume)
     if not is_complete(path):
         raise UsageError(

@@ -12,7 +12,7 @@ import transformers
 
 from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.kinds import Loaded, restore_weights
-from textassay.config.runs import Run, prepare_directory, refuse_directory
+from textassay.config.runs import Run, preparing, refuse_directory
 from textassay.console import say, warn
 from textassay.data.encode import encode
 from textassay.data.load import Dataset, load_dataset
@@ -35,7 +35,7 @@ from textassay.models.methods import attach
 from textassay.models.source import Source, find_model
 from textassay.training.arguments import training_arguments
 from textassay.training.card import model_card
-from textassay.training.checkpoints import find_checkpoint
+from textassay.training.checkpoints import find_checkpoint, named_checkpoint
 from textassay.training.provenance import data_record, describe_run, made_by
 from textassay.training.publish import publish
 from textassay.training.trainer import AssayTrainer, build_trainer
@@ -51,31 +51,32 @@ def run_training(run: Run) -> None:
         return
     _quiet_libraries()
     refuse_directory(run)
+    named_checkpoint(run)
     device = find_device(run.job.resources.device)
     precision = find_precision(run.job.training.precision, device)
-    dataset = load_dataset(run.job.data)
+    arguments = training_arguments(run, device, precision)
     base = find_model(run.job.model.model_name_or_path, run.job.model.revision)
+    dataset = load_dataset(run.job.data)
     transformers.set_seed(run.seed)
     template = run.job.data.prompt
     prompt = Prompt.from_template(template, dataset.labels.names) if template else None
     built = build_classifier(base, dataset.labels, run.job.model.max_seq_length, prompt)
     model = attach(built, run.job.method, base.name)
-    arguments = training_arguments(run, device, precision)
     rows = {
         split: encode(dataset.splits[split], built.tokenizer, dataset.labels,
                       run.job.model.max_seq_length, prompt)
         for split in ("train", "validation")
     }  # fmt: skip
-    prepare_directory(run)
     provenance = describe_run(run, dataset, base, device, precision)
     parameters = count_parameters(model)
-    write_json(run.path / "provenance.json", provenance)
-    _announce(run, dataset, base, device, precision, parameters)
     if device.type == "cpu":
         cpu.speed_up(model, precision)
-    trainer = build_trainer(
-        model, built.tokenizer, rows, arguments, run.job.training, run.fingerprint()
-    )
+    with preparing(run):
+        trainer = build_trainer(
+            model, built.tokenizer, rows, arguments, run.job.training, run.fingerprint()
+        )
+        write_json(run.path / "provenance.json", provenance)
+    _announce(run, dataset, base, device, precision, parameters)
     trained = _train(run, trainer, parameters, len(rows["train"]))
 
     probe = sample(dataset.splits["validation"], run.job.evaluation.probe_rows, 0)

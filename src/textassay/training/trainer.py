@@ -13,7 +13,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from textassay.artifacts.kinds import restore_weights, save_weights
 from textassay.config.schema import TrainingSection
-from textassay.errors import TextassayError
+from textassay.errors import TextassayError, UsageError
 from textassay.evaluation.metrics import point_scores
 from textassay.models.predict import pad_batch
 from textassay.training.checkpoints import mark_complete, rotate
@@ -103,7 +103,28 @@ def build_trainer(
     training: TrainingSection,
     run_id: str,
 ) -> AssayTrainer:
-    """A trainer for tokenised `train` and `validation` rows."""
+    """A trainer for tokenised `train` and `validation` rows, its optimizer and loader made.
+
+    Raises UsageError for settings that the library notices only now.
+    """
+    try:
+        trainer = _build_trainer(model, tokenizer, rows, arguments, training, run_id)
+        trainer.create_optimizer()
+        trainer.get_train_dataloader()
+    except (ImportError, RuntimeError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(f"training: transformers refuses the settings: {first}") from None
+    return trainer
+
+
+def _build_trainer(
+    model: Any,
+    tokenizer: Any,
+    rows: dict[str, datasets.Dataset],
+    arguments: TrainingArguments,
+    training: TrainingSection,
+    run_id: str,
+) -> AssayTrainer:
     train, validation = rows["train"], rows["validation"]
     lengths = train.data["length"].to_pylist()
     batch = arguments.per_device_train_batch_size * max(1, arguments.n_gpu)

@@ -1,0 +1,136 @@
+"""The hallmark holds whole artifacts and refuses broken ones, with exit code 3 and the reason."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+from tests.models_for_tests import tiny_bert
+
+from textassay.artifacts.hallmark import FILE, check_files, main, read_hallmark, verify
+from textassay.errors import GateError
+from textassay.files import sha256_file
+
+
+def restamp_files(folder: Path) -> None:
+    """Make the hashes right again, so that only the deeper checks can notice."""
+    hallmark = json.loads((folder / FILE).read_text())
+    hallmark["files"] = {name: sha256_file(folder / name) for name in hallmark["files"]}
+    (folder / FILE).write_text(json.dumps(hallmark))
+
+
+def flip_a_byte(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def swap_labels(folder: Path) -> None:
+    for name, key in (("label_mapping.json", "id2label"), ("config.json", "id2label")):
+        content = json.loads((folder / name).read_text())
+        content[key]["0"], content[key]["1"] = content[key]["1"], content[key]["0"]
+        (folder / name).write_text(json.dumps(content))
+
+
+def lose_the_head(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    kept = {name: t for name, t in load_file(path).items() if "classifier" not in name}
+    save_file(kept, path, {"format": "pt"})
+
+
+def lose_a_file(folder: Path) -> None:
+    (folder / "tokenizer_config.json").unlink()
+
+
+def add_a_file(folder: Path) -> None:
+    (folder / "extra.py").write_text("print('hello')")
+
+
+def lose_the_hallmark(folder: Path) -> None:
+    (folder / FILE).unlink()
+
+
+def scribble_on_the_hallmark(folder: Path) -> None:
+    (folder / FILE).write_text("{}")
+
+
+def scale_the_weights(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({name: t * 1.01 for name, t in load_file(path).items()}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("harm", "also_restamp", "reason"),
+    [
+        (flip_a_byte, False, "adapter_model.safetensors was changed"),
+        (swap_labels, False, "was changed after it was stamped"),
+        (swap_labels, True, "stamped with"),
+        (lose_the_head, False, "was changed"),
+        (lose_the_head, True, "classifier"),
+        (lose_a_file, False, "tokenizer_config.json is missing"),
+        (add_a_file, False, "extra.py was added"),
+        (lose_the_hallmark, False, "carries no hallmark"),
+        (scribble_on_the_hallmark, False, "is not a hallmark"),
+        (scale_the_weights, True, "logits of its probe rows differ"),
+    ],
+)
+def test_a_broken_artifact_is_refused(make, tmp_path, harm, also_restamp, reason) -> None:
+    make(tmp_path)
+    harm(tmp_path)
+    if also_restamp:
+        restamp_files(tmp_path)
+    result = CliRunner().invoke(main, [str(tmp_path)])
+    assert result.exit_code == 3
+    assert reason in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "dora", "rslora", "ia3"])
+def test_a_whole_artifact_holds(make, tmp_path, method) -> None:
+    make(tmp_path, method)
+    assert "5 probe rows within" in verify(tmp_path)
+
+
+def test_another_base_is_refused(make, tmp_path) -> None:
+    make(tmp_path / "adapter")
+    other = tiny_bert(tmp_path / "other")
+    path = other / "model.safetensors"
+    save_file({name: t + 0.01 for name, t in load_file(path).items()}, path, {"format": "pt"})
+    with pytest.raises(GateError, match="name the right base"):
+        verify(tmp_path / "adapter", base=str(other))
+
+
+def test_a_fresh_process_comes_to_the_same_answer(make, tmp_path) -> None:
+    make(tmp_path)
+    command = [sys.executable, "-m", "textassay.artifacts.hallmark", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "verified" in done.stdout
+    flip_a_byte(tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+def test_the_threads_of_the_process_do_not_matter(make, tmp_path) -> None:
+    make(tmp_path)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        verify(tmp_path)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_files_are_checked_without_loading_anything(make, tmp_path) -> None:
+    make(tmp_path)
+    hallmark = read_hallmark(tmp_path)
+    check_files(tmp_path, hallmark)
+    flip_a_byte(tmp_path)
+    with pytest.raises(GateError):
+        check_files(tmp_path, hallmark)

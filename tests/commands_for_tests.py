@@ -1,0 +1,100 @@
+"""The real commands in this process, and what must hold when they refuse."""
+
+import importlib.util
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from textassay import console
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+Command = Callable[..., Result]
+
+
+def go_offline(monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
+    """No setting of this shell, no network, and caches that are nobody's."""
+    for name in list(os.environ):
+        if name.startswith(("TEXTASSAY_", "SLURM_", "CUDA_VISIBLE")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(caches / "hub"))
+    monkeypatch.setenv("TEXTASSAY_CACHE", str(caches / "textassay"))
+    # The libraries look at the variable once, when they are imported, which may have been before.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+
+
+def refuse_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that reaches its first step fails there with `training began`."""
+    from textassay.training.trainer import AssayTrainer
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("training began, so nothing was refused")
+
+    monkeypatch.setattr(AssayTrainer, "training_step", never)
+
+
+def command(script: str, model: Path) -> Command:
+    spec = importlib.util.spec_from_file_location(f"script_{script}", SCRIPTS / f"{script}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments: str) -> Result:
+        console.out.cache_clear()
+        console.err.cache_clear()
+        return CliRunner().invoke(module.main, with_defaults(arguments, model))
+
+    return run
+
+
+def with_defaults(arguments: tuple[str, ...], model: Path) -> list[str]:
+    defaults = {"--model_name_or_path": model, "--max_seq_length": 32, "--output_dir": "out"}
+    missing = [f"{flag}={value}" for flag, value in defaults.items() if flag not in arguments]
+    return [*arguments, *missing]
+
+
+def write_all(files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def everything() -> dict[Path, bytes]:
+    """Every path below this folder, with its content."""
+    return {path: path.read_bytes() if path.is_file() else b"" for path in Path().rglob("*")}
+
+
+def paragraph(stderr: str) -> str:
+    """What the command said, which must be one paragraph that begins with `error:`."""
+    assert "Traceback" not in stderr, stderr
+    assert re.fullmatch(r"error: [^\n]+\n", stderr), f"not one paragraph of ours: {stderr!r}"
+    return stderr.strip()
+
+
+def assert_refused(result: Result, exit_code: int, *says: str) -> None:
+    """The command ended as it should. An exception that leaves it would be a traceback."""
+    if not isinstance(result.exception, SystemExit):
+        raise AssertionError(f"not refused, but: {result.exception!r}") from result.exception
+    message = paragraph(result.stderr)
+    for part in says:
+        assert part in message, f"{part!r} is not in {message!r}"
+    assert result.exit_code == exit_code, message
+    assert result.stdout == "", result.stdout
+
+
+def listed(cases: list[Any]) -> list[Any]:
+    """The cases as parameters; those that show a known defect are expected to fail."""
+    return [
+        pytest.param(
+            case,
+            id=case.name.replace(" ", "-"),
+            marks=[pytest.mark.xfail(strict=True, reason=case.defect)] if case.defect else [],
+        )
+        for case in cases
+    ]

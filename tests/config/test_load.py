@@ -1,0 +1,244 @@
+"""From defaults, job file, environment and flags to one job that knows its sources."""
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from textassay.config.load import flatten, resolve_job
+from textassay.config.schema import ELSEWHERE, SECTIONS, Job
+from textassay.errors import UsageError
+from textassay.files import project_root
+
+# Later ones win. The rates differ, so that a value tells where it came from.
+RATES = {"job file": 0.1, "env file": 0.2, "environment": 0.3, "flag": 0.4}
+SUBSETS = [given for size in range(5) for given in combinations(RATES, size)]
+
+
+def resolve(flags=None, job_file=None, env_file=None, environ=None, launcher=None):
+    return resolve_job(job_file, env_file, environ or {}, flags or {}, launcher)
+
+
+def job_of(**flags):
+    """The job that flags alone make; `training__seed` stands for `training.seed`."""
+    return resolve({key.replace("__", "."): value for key, value in flags.items()})[0]
+
+
+def refusal(**given):
+    with pytest.raises(UsageError) as caught:
+        resolve(**given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("given", SUBSETS, ids=" ".join)
+def test_the_last_source_that_sets_a_value_wins_and_is_named(given, write):
+    job = write("my.yaml", f"training: {{learning_rate: {RATES['job file']}}}")
+    env = write("my.env", f"TEXTASSAY_TRAINING__LEARNING_RATE={RATES['env file']}")
+    resolved, settings = resolve(
+        job_file=job if "job file" in given else None,
+        env_file=env if "env file" in given else None,
+        environ={"TEXTASSAY_TRAINING__LEARNING_RATE": "0.3"} if "environment" in given else {},
+        flags={"training.learning_rate": "0.4"} if "flag" in given else {},
+    )
+    sources = {"job file": str(job), "env file": str(env)}
+    setting = {s.key: s for s in settings}["training.learning_rate"]
+    winner = given[-1] if given else "default"
+    assert setting.source == sources.get(winner, winner)
+    assert setting.value == resolved.training.learning_rate == RATES.get(winner, 2e-4)
+
+
+def test_without_any_source_every_value_is_the_schemas_default():
+    job, settings = resolve()
+    assert job == Job()
+    assert {s.source for s in settings} == {"default"}
+
+
+def test_every_field_of_the_schema_is_among_the_settings():
+    fields = {f"{name}.{key}" for name, section in SECTIONS.items() for key in section.model_fields}
+    fields |= Job.model_fields.keys() - SECTIONS.keys()
+    assert flatten(Job()).keys() == fields
+
+
+@pytest.mark.parametrize(
+    "path", sorted((project_root() / "jobs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_job_that_comes_along_can_be_read_and_written_back(path, tmp_path):
+    job, _ = resolve(job_file=path)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    assert resolve(job_file=copy)[0] == job
+    assert job != Job()
+
+
+def test_a_job_cannot_be_changed_after_it_is_made():
+    job = job_of(training__learning_rate="0.01")
+    with pytest.raises(ValidationError, match="frozen"):
+        job.training.learning_rate = 0.5
+    with pytest.raises(ValidationError, match="frozen"):
+        job.name = "other"
+
+
+def test_an_unknown_key_is_refused_with_file_and_nearest_name(write):
+    job = write("my.yaml", "training: {learning_rte: 0.1}")
+    message = refusal(job_file=job)
+    assert message.startswith(str(job))
+    assert "learning_rte" in message
+    assert "did you mean learning_rate?" in message
+
+
+def test_an_unknown_key_is_blamed_on_the_source_that_holds_it(write):
+    job = write("my.yaml", "training: {learning_rte: 0.1}")
+    message = refusal(job_file=job, flags={"training.max_steps": "3"})
+    assert message.startswith(str(job))
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("data.max_sample", "max_samples"),
+        ("method.lora_alpa", "lora_alpha"),
+        ("trainin.max_steps", "training"),
+        ("seedz", "seeds"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest_one(key, nearest):
+    assert f"did you mean {nearest}?" in refusal(flags={key: "1"})
+
+
+def test_a_value_out_of_range_is_refused_with_setting_and_value():
+    message = refusal(environ={"TEXTASSAY_TRAINING__LEARNING_RATE": "-1"})
+    assert message.startswith("environment: training.learning_rate:")
+    assert "'-1'" in message
+
+
+@pytest.mark.parametrize("rate", ["inf", "nan"])
+def test_a_rate_that_is_no_finite_number_is_refused(rate):
+    with pytest.raises(UsageError, match="learning_rate"):
+        job_of(training__learning_rate=rate)
+
+
+@pytest.mark.parametrize("key", ELSEWHERE)
+def test_what_is_decided_elsewhere_is_refused_with_the_place(key):
+    assert ELSEWHERE[key] in refusal(flags={f"training.{key}": "1"})
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "just words", "training: 3", "a: [", "\x00"])
+def test_a_file_that_is_no_job_is_refused_by_name(content, write):
+    assert "my.yaml" in refusal(job_file=write("my.yaml", content))
+
+
+def test_an_empty_job_file_is_a_job_of_defaults_that_bears_its_name(write):
+    job, _ = resolve(job_file=write("plain.yaml", ""))
+    assert job == Job(name="plain")
+
+
+def test_a_job_file_that_is_missing_is_named():
+    assert "nowhere.yaml" in refusal(job_file=Path("nowhere.yaml"))
+
+
+def test_text_becomes_the_type_that_the_setting_has():
+    job = job_of(
+        training__gradient_checkpointing="true",
+        training__adam_beta1="0.8",
+        training__dataloader_num_workers="2",
+        method__use_dora="True",
+        method__r="4",
+        seeds="3, 1,2",
+        data__column_names="text,label",
+    )
+    assert job.training.gradient_checkpointing is True
+    assert job.training.library_settings()["adam_beta1"] == 0.8
+    assert job.training.library_settings()["dataloader_num_workers"] == 2
+    assert job.method.settings() == {"use_dora": True, "r": 4}
+    assert job.seeds == [3, 1, 2]
+    assert job.data.column_names == ["text", "label"]
+
+
+def test_a_list_of_modules_is_separated_by_commas_and_one_name_stays_a_name():
+    assert job_of(method__target_modules="query,value").method.settings() == {
+        "target_modules": ["query", "value"]
+    }
+    # A single text is a pattern for PEFT, not a list of one.
+    assert job_of(method__target_modules="all-linear").method.settings() == {
+        "target_modules": "all-linear"
+    }
+
+
+@pytest.mark.parametrize("text", ["yes please", "2", ""])
+def test_what_is_neither_true_nor_false_is_refused(text):
+    with pytest.raises(UsageError, match="use_dora"):
+        job_of(method__use_dora=text)
+
+
+@pytest.mark.parametrize("seeds", ["", "1,1", "-1", "4294967296", "one"])
+def test_seeds_that_cannot_be_are_refused(seeds):
+    with pytest.raises(UsageError, match="seeds"):
+        job_of(seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("given", "precision"),
+    [
+        ({}, "auto"),
+        ({"bf16": "true"}, "bf16"),
+        ({"fp16": "true"}, "fp16"),
+        ({"bf16": "false"}, "fp32"),
+        ({"bf16": "false", "fp16": "true"}, "fp16"),
+        ({"bf16": "true", "precision": "bf16"}, "bf16"),
+        ({"precision": "fp32"}, "fp32"),
+    ],
+)
+def test_bf16_and_fp16_are_said_as_one_precision(given, precision):
+    flags = {f"training.{key}": value for key, value in given.items()}
+    assert resolve(flags)[0].training.precision == precision
+
+
+@pytest.mark.parametrize(
+    "given", [{"bf16": "true", "fp16": "true"}, {"bf16": "true", "precision": "fp16"}]
+)
+def test_two_precisions_at_once_are_refused(given):
+    flags = {f"training.{key}": value for key, value in given.items()}
+    assert "contradict" in refusal(flags=flags)
+
+
+def test_the_full_launcher_tunes_every_weight_unless_told_otherwise():
+    job, settings = resolve(launcher="full")
+    assert job.method.name == "full"
+    assert {s.key: s.source for s in settings}["method.name"] == "launcher"
+    assert "full" in refusal(flags={"method.name": "lora"}, launcher="full")
+
+
+def test_a_method_that_no_library_knows_is_refused():
+    assert "did you mean lora?" in refusal(flags={"method.name": "lorra"})
+
+
+def test_a_setting_of_another_method_is_refused():
+    assert "lora_alpha" in refusal(flags={"method.name": "ia3", "method.lora_alpha": "8"})
+
+
+def test_a_job_for_another_launcher_is_refused_with_the_right_script(write):
+    job = write("my.yaml", "launcher: full")
+    message = refusal(job_file=job, launcher="lora")
+    assert message.startswith(str(job))
+    assert "scripts/train_full.py" in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ({}, "adhoc"),
+        ({"data.name": "sst2"}, "sst2"),
+        ({"data.path": "folder/my reviews (2).csv"}, "my_reviews__2_"),
+        ({"data.train_file": "评论.csv"}, "评论"),
+        ({"name": "mine", "data.name": "sst2"}, "mine"),
+    ],
+)
+def test_a_job_without_a_name_is_called_after_its_data(flags, name):
+    assert resolve(flags)[0].name == name
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", " "])
+def test_a_name_that_would_leave_the_folder_of_runs_is_refused(name):
+    assert "name" in refusal(flags={"name": name})

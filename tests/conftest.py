@@ -1,0 +1,51 @@
+"""What all tests share: a plain environment, files written in one line, the public data sets."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The gate must give the same answer twice; at a desk new examples are welcome. Nothing is timed.
+# A test that writes files overwrites them with every example, so one tmp_path serves them all.
+settings.register_profile(
+    "textassay",
+    deadline=None,
+    derandomize=os.environ.get("TEXTASSAY_CI") == "1",
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("textassay")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's own shell reaches a job of the tests."""
+    for name in list(os.environ):
+        if name.startswith("TEXTASSAY_") and "__" in name:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    """`write("train.csv", content)`: a file under tmp_path, folders included; text as UTF-8."""
+
+    def write_file(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write_file
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the public data sets; the gate (TEXTASSAY_CI=1) does not go without it."""
+    named = os.environ.get("TEXTASSAY_REAL_DATA")
+    if named and Path(named).is_dir():
+        return Path(named)
+    reason = "TEXTASSAY_REAL_DATA names no folder with the public data sets"
+    if os.environ.get("TEXTASSAY_CI") == "1":
+        pytest.fail(f"{reason}, and the gate must read them")
+    pytest.skip(reason)

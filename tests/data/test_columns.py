@@ -1,0 +1,76 @@
+"""Which column is the text and which the label."""
+
+import pyarrow as pa
+import pytest
+
+from textassay.data.columns import LABEL_NAMES, TEXT_NAMES, Columns, find_columns
+from textassay.data.read import table_rows
+from textassay.errors import DataError
+
+# The names that users of other tools bring along.
+PROMISED_TEXTS = {"sentence", "content", "review", "comment", "text_a"}
+PROMISED_LABELS = {"target", "sentiment", "stars", "category"}
+
+
+def columns_of(*names, **told):
+    return find_columns(table_rows("a.csv", pa.table({name: ["x"] for name in names})), **told)
+
+
+def refusal(*names, **told):
+    with pytest.raises(DataError) as caught:
+        columns_of(*names, **told)
+    assert str(caught.value).startswith("a.csv: ")
+    return str(caught.value)
+
+
+def test_the_promised_names_are_known():
+    assert set(TEXT_NAMES) >= PROMISED_TEXTS
+    assert set(LABEL_NAMES) >= PROMISED_LABELS
+    assert not set(TEXT_NAMES) & set(LABEL_NAMES)
+
+
+@pytest.mark.parametrize("name", TEXT_NAMES)
+def test_a_known_name_is_the_text_where_it_is_the_only_one(name):
+    assert columns_of("id", "label", name) == Columns(name, "label")
+
+
+@pytest.mark.parametrize("name", LABEL_NAMES)
+def test_a_known_name_is_the_label_where_it_is_the_only_one(name):
+    assert columns_of(name, "text", "id") == Columns("text", name)
+
+
+def test_text_and_label_win_over_every_other_name():
+    assert columns_of("review", "label", "stars", "text") == Columns("text", "label")
+
+
+def test_case_does_not_count_and_the_files_own_spelling_is_kept():
+    assert columns_of("Text", "LABEL") == Columns("Text", "LABEL")
+    assert columns_of("Review", "Stars") == Columns("Review", "Stars")
+
+
+def test_what_the_user_says_wins():
+    assert columns_of("text", "label", "b", "c", text="b", label="c") == Columns("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("names", "role", "both"),
+    [
+        (("review", "title", "label"), "text", ("'review'", "'title'")),
+        (("text", "stars", "sentiment"), "label", ("'stars'", "'sentiment'")),
+    ],
+)
+def test_two_columns_that_could_be_meant_are_a_question(names, role, both):
+    message = refusal(*names)
+    assert f"--{role}_column" in message
+    assert all(name in message for name in both)
+
+
+@pytest.mark.parametrize(("names", "role"), [(("a", "label"), "text"), (("text", "b"), "label")])
+def test_a_missing_column_is_answered_with_those_that_are_there(names, role):
+    message = refusal(*names)
+    assert f"no {role} column among '{names[0]}', '{names[1]}'" in message
+    assert f"--{role}_column" in message
+
+
+def test_a_misspelt_column_is_answered_with_the_nearest_one():
+    assert "did you mean review_text?" in refusal("review_text", "label", text="review_txt")

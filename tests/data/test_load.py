@@ -1,0 +1,246 @@
+"""From a data section to checked splits, on the rows that come along and on small files."""
+
+from collections import Counter
+
+import pytest
+from tests.tables_for_tests import pairs_of
+
+from textassay.config.schema import DataSection
+from textassay.data.load import SPLITS, load_dataset, load_rows
+from textassay.data.read import read_file
+from textassay.data.split import normalized
+from textassay.errors import DataError, UsageError
+from textassay.files import project_root
+
+SAMPLES = {"sentiment5_en": 5, "emotion19_zh": 19}
+
+
+def as_csv(rows, header="text,label"):
+    return header + "\n" + "".join(f"{text},{label}\n" for text, label in rows)
+
+
+def numbered(count, prefix="text", labels=("bad", "good")):
+    return [(f"{prefix} {number}", labels[number % len(labels)]) for number in range(count)]
+
+
+def load(**section):
+    return load_dataset(DataSection(**section))
+
+
+def refusal(**section):
+    with pytest.raises(DataError) as caught:
+        load(**section)
+    return str(caught.value)
+
+
+def sizes(dataset):
+    return {split: len(table) for split, table in dataset.splits.items()}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_samples_are_split_without_losing_a_row_or_a_label(name):
+    dataset = load(name=name)
+    rows = read_file(project_root() / "data" / "samples" / f"{name}.csv")
+    whole = list(
+        zip(rows.columns["text"].to_pylist(), rows.columns["label"].to_pylist(), strict=True)
+    )
+    split = [pair for name in SPLITS for pair in pairs_of(dataset.splits[name])]
+    assert Counter(split) == Counter(whole)
+    for table in dataset.splits.values():
+        assert set(table["label"].to_pylist()) == set(dataset.labels.names)
+    assert len(dataset.labels) == SAMPLES[name]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_no_text_of_the_samples_stands_in_two_splits(name):
+    splits = load(name=name).splits
+    texts = [{normalized(text) for text in splits[name]["text"].to_pylist()} for name in SPLITS]
+    assert len(set.union(*texts)) == sum(map(len, texts))
+
+
+def test_the_shares_are_those_of_the_section():
+    plain = sizes(load(name="sentiment5_en"))
+    rows = sum(plain.values())
+    wide = sizes(load(name="sentiment5_en", test_size=0.2, validation_size=0.25))
+    assert plain["test"] == pytest.approx(0.1 * rows, abs=5)
+    assert plain["validation"] == pytest.approx(0.15 * 0.9 * rows, abs=5)
+    assert wide["test"] == pytest.approx(0.2 * rows, abs=5)
+    assert wide["validation"] == pytest.approx(0.25 * 0.8 * rows, abs=5)
+
+
+def test_the_cut_is_the_same_every_time_and_moves_only_with_the_split_seed():
+    first, again, moved = (load(name="sentiment5_en", split_seed=s) for s in (None, 0, 1))
+    assert [first.fingerprint(s) for s in SPLITS] == [again.fingerprint(s) for s in SPLITS]
+    assert all(first.fingerprint(s) != moved.fingerprint(s) for s in SPLITS)
+
+
+def test_the_line_of_a_row_is_where_it_stands_in_its_file():
+    path = project_root() / "data" / "samples" / "emotion19_zh.csv"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    table = load(name="emotion19_zh").splits["validation"]
+    assert len(table) > 100
+    for row in table.to_pylist():
+        assert row["file"] == str(path)
+        assert row["text"][:5] in lines[row["line"] - 1].replace('""', '"')
+
+
+def test_published_splits_are_left_as_they_are(write, tmp_path):
+    for split, count in (("train", 40), ("dev", 10), ("test", 6)):
+        write(f"set/{split}.csv", as_csv(numbered(count, split)))
+    dataset = load(path=str(tmp_path / "set"))
+    assert sizes(dataset) == {"train": 40, "validation": 10, "test": 6}
+    assert dataset.name == "set"
+    assert dataset.notes == []
+
+
+def test_only_the_splits_that_are_missing_are_cut_off_and_it_is_said(write, tmp_path):
+    write("set/train.csv", as_csv(numbered(100)))
+    write("set/test.csv", as_csv(numbered(10, "other")))
+    dataset = load(path=str(tmp_path / "set"))
+    assert sizes(dataset) == {"train": 84, "validation": 16, "test": 10}
+    assert dataset.notes == ["validation: 16 rows cut off train (stratified, split seed 0)"]
+
+
+def test_files_named_one_by_one_are_the_splits(write):
+    files = {
+        f"{split}_file": str(write(f"{split}.jsonl", '{"text": "%s %d", "label": %d}\n' * 2 % (
+            split, 1, 0, split, 2, 1))) for split in SPLITS
+    }  # fmt: skip
+    assert sizes(load(**files)) == dict.fromkeys(SPLITS, 2)
+
+
+@pytest.mark.parametrize("alone", ["validation_file", "test_file"])
+def test_a_file_to_test_on_is_not_enough(alone):
+    with pytest.raises(UsageError, match="go with --train_file"):
+        load(**{alone: "a.csv"})
+
+
+def test_a_section_that_names_no_data_is_refused():
+    with pytest.raises(UsageError, match="--data_path"):
+        load()
+
+
+@pytest.mark.parametrize("path", ["nowhere.csv", "./nowhere", "/nowhere/at/all", "~/nowhere"])
+def test_a_path_that_leads_nowhere_is_not_looked_up_on_the_hub(path):
+    assert refusal(path=path) == f"{path}: there is no such file or directory."
+
+
+def test_a_set_that_is_on_no_hub_asks_for_its_directory(monkeypatch):
+    monkeypatch.delenv("TEXTASSAY_DATA_DIR", raising=False)
+    assert "--data_path" in refusal(name="smp2020_ewect_usual")
+
+
+def test_texts_that_stand_in_two_published_splits_are_counted(write, tmp_path):
+    write("set/train.csv", as_csv(numbered(40)))
+    write("set/dev.csv", as_csv([*numbered(7), *numbered(20, "other")]))
+    write("set/test.csv", as_csv([*numbered(3, "TEXT!"), *numbered(5, "Other")]))
+    overlaps = [note for note in load(path=str(tmp_path / "set")).notes if "overlap" in note]
+    assert overlaps == [
+        "overlap: 7 of 27 validation rows have a text that also stands in train",
+        "overlap: 3 of 8 test rows have a text that also stands in train",
+        "overlap: 8 of 8 test rows have a text that also stands in validation",
+    ]
+
+
+def test_a_split_that_is_train_again_is_refused(write, tmp_path):
+    for split in ("train", "dev"):
+        write(f"set/{split}.csv", as_csv(numbered(40)))
+    assert "every validation row also stands in train" in refusal(path=str(tmp_path / "set"))
+
+
+def test_a_test_split_without_labels_is_left_out_and_one_is_cut_off(write, tmp_path):
+    write("set/train.csv", as_csv(numbered(100, labels=("0", "1"))))
+    write("set/test.csv", as_csv(numbered(50, "secret", labels=("-1",))))
+    dataset = load(path=str(tmp_path / "set"))
+    assert any("withheld" in note for note in dataset.notes)
+    assert not any("secret" in text for text in dataset.splits["test"]["text"].to_pylist())
+    assert set(dataset.splits["test"]["label"].to_pylist()) == {"0", "1"}
+
+
+def test_a_label_that_only_another_split_has_is_refused_with_the_file(write, tmp_path):
+    write("set/train.csv", as_csv(numbered(40)))
+    write("set/dev.csv", as_csv([("a", "good"), ("b", "postive")]))
+    message = refusal(path=str(tmp_path / "set"))
+    assert message.startswith(str(tmp_path / "set" / "dev.csv"))
+    assert "'postive'" in message
+
+
+def test_bad_rows_stop_the_run_unless_they_are_to_be_left_out(write):
+    path = write("a.csv", as_csv([*numbered(30), ("", "good"), ("a", ""), *numbered(30, "more")]))
+    message = refusal(path=str(path))
+    assert f"{path}, line 32: has no text; {path}, line 33: has no label" in message
+    dataset = load(path=str(path), on_bad_rows="skip")
+    assert sum(sizes(dataset).values()) == 60
+    assert dataset.notes[0].startswith("2 rows left out")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([("", "x"), ("", "y")], "no usable row"),
+        (numbered(9, labels=("x",)), "every row has the label 'x'"),
+        ([("a", "x"), ("b", "y")], "a single text"),
+        (numbered(9, labels=("0.5", "1.5")), "a measurement"),
+        (numbered(9, labels=("1", "one")), "write all labels alike"),
+    ],
+)
+def test_rows_that_make_no_task_are_refused(rows, reason, write):
+    path = write("a.csv", as_csv(rows))
+    assert reason in refusal(path=str(path), on_bad_rows="skip")
+
+
+def test_a_part_of_the_rows_keeps_splits_labels_and_proportions():
+    dataset = load(name="sentiment5_en", max_samples=50)
+    assert sizes(dataset) == dict.fromkeys(SPLITS, 50)
+    for table in dataset.splits.values():
+        assert all(8 <= count <= 12 for count in Counter(table["label"].to_pylist()).values())
+    assert sum("max_samples" in note for note in dataset.notes) == 3
+
+
+def test_a_part_of_the_rows_comes_from_the_same_splits():
+    whole, part = load(name="sentiment5_en"), load(name="sentiment5_en", max_samples=50)
+    for split in SPLITS:
+        assert set(pairs_of(part.splits[split])) <= set(pairs_of(whole.splits[split]))
+
+
+def test_columns_and_names_are_taken_from_the_section(write):
+    path = write(
+        "a.tsv", "".join(f"{n}\t{label}\t{text}\n" for n, (text, label) in enumerate(numbered(40)))
+    )
+    dataset = load(
+        path=str(path),
+        column_names=["id", "mood", "words"],
+        text_column="words",
+        label_column="mood",
+    )
+    split = [pair for name in SPLITS for pair in pairs_of(dataset.splits[name])]
+    assert Counter(split) == Counter(numbered(40))
+
+
+def test_a_known_set_in_another_folder_keeps_the_names_of_its_labels(write, tmp_path, monkeypatch):
+    write(
+        "sst2/train.tsv",
+        "sentence\tlabel\n" + "".join(f"{t}\t{n}\n" for t, n in numbered(40, labels="01")),
+    )
+    monkeypatch.setenv("TEXTASSAY_DATA_DIR", str(tmp_path))
+    by_name, by_path = load(name="sst2"), load(name="sst2", path=str(tmp_path / "sst2"))
+    assert by_name.labels.names == by_path.labels.names == ("Negative", "Positive")
+    assert load(path=str(tmp_path / "sst2")).labels.names == ("0", "1")
+
+
+def test_a_fingerprint_changes_with_every_text_label_and_order(write):
+    def fingerprint(rows):
+        path = write("a.csv", as_csv(rows))
+        other = write("b.csv", as_csv(numbered(10, "other")))
+        named = {"train_file": str(path), "validation_file": str(other), "test_file": str(other)}
+        return load(**named).fingerprint("train")
+
+    rows = numbered(20)
+    changed = [rows, [("new", "bad"), *rows[1:]], [("text 0", "good"), *rows[1:]], rows[::-1]]
+    assert len({fingerprint(rows) for rows in changed}) == 4
+    assert fingerprint(rows) == fingerprint(list(rows))
+
+
+def test_rows_to_evaluate_on_are_read_without_a_cut(write):
+    path = write("a.csv", as_csv(numbered(9, labels=("good",))))
+    assert pairs_of(load_rows(path, DataSection())) == numbered(9, labels=("good",))

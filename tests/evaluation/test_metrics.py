@@ -1,0 +1,123 @@
+"""Our vectorised metrics are scikit-learn's, and the intervals are what they claim to be."""
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textassay.evaluation.metrics import (
+    NAMES,
+    expected_calibration_error,
+    paired_difference,
+    per_class,
+    point_scores,
+    roc_auc,
+    score,
+)
+from textassay.models.predict import softmax
+
+
+def random_case(seed: int, rows: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    truth = random.integers(labels, size=rows)
+    logits = random.normal(size=(rows, labels))
+    logits[np.arange(rows), truth] += random.uniform(0, 2)
+    return truth, logits
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 7))
+def test_point_scores_equal_scikit_learn(seed: int, rows: int, labels: int) -> None:
+    truth, logits = random_case(seed, rows, labels)
+    predicted = logits.argmax(1)
+    found = point_scores(truth, logits)
+    wanted = {
+        "accuracy": reference.accuracy_score(truth, predicted),
+        "mcc": reference.matthews_corrcoef(truth, predicted),
+        "log_loss": reference.log_loss(truth, softmax(logits), labels=range(labels)),
+    }
+    for average in ("macro", "weighted"):
+        for name in ("f1", "precision", "recall"):
+            function = getattr(reference, f"{name}_score")
+            wanted[f"{average}_{name}"] = function(
+                truth, predicted, average=average, zero_division=0
+            )
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(20, 80), st.integers(2, 4))
+def test_roc_auc_equals_scikit_learn_where_every_label_occurs(
+    seed: int, rows: int, labels: int
+) -> None:
+    truth, logits = random_case(seed, rows, labels)
+    probabilities = softmax(np.round(logits, 1))  # rounded, so that there are ties
+    areas = [
+        reference.roc_auc_score(truth == label, probabilities[:, label])
+        for label in range(labels)
+        if 0 < (truth == label).sum() < rows
+    ]
+    assert roc_auc(truth, probabilities) == pytest.approx(np.mean(areas))
+
+
+def test_roc_auc_of_a_single_label_is_undefined() -> None:
+    assert roc_auc(np.zeros(5, dtype=int), np.full((5, 2), 0.5)) is None
+    assert score(np.zeros(5, dtype=int), np.eye(2)[[0] * 5], resamples=100)["roc_auc"].value is None
+
+
+def test_per_class_equals_scikit_learn() -> None:
+    truth, logits = random_case(1, 200, 3)
+    table = per_class(truth, logits.argmax(1), ("a", "b", "c"))
+    report = reference.classification_report(truth, logits.argmax(1), output_dict=True)
+    for index, row in enumerate(table):
+        assert row["f1"] == pytest.approx(report[str(index)]["f1-score"])
+        assert row["rows"] == report[str(index)]["support"]
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    truth = np.array([0, 1, 0, 1])
+    # bins: 0.9 holds two rows, one right; 0.6 and 0.8 hold one right row each
+    by_hand = (2 * abs(0.5 - 0.9) + abs(1 - 0.6) + abs(1 - 0.8)) / 4
+    assert expected_calibration_error(truth, probabilities) == pytest.approx(by_hand)
+
+
+def test_every_metric_has_an_interval_around_its_value() -> None:
+    truth, logits = random_case(2, 300, 4)
+    for name, one in score(truth, logits, resamples=300).items():
+        assert one.low <= one.value + 0.05 and one.value - 0.05 <= one.high, name
+        assert one.low < one.high, name
+    assert set(score(truth, logits, resamples=100)) == set(NAMES)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Accuracy of a coin that is right 70% of the time, 200 samples of 150 rows."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        right = random.random(150) < 0.7
+        logits = np.eye(2)[np.where(right, 0, 1)]
+        found = score(np.zeros(150, dtype=int), logits, resamples=200)["accuracy"]
+        covered += found.low <= 0.7 <= found.high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_the_same_predictions_give_the_same_interval() -> None:
+    truth, logits = random_case(3, 100, 3)
+    assert score(truth, logits, resamples=200) == score(truth, logits, resamples=200)
+
+
+def test_a_system_does_not_differ_from_itself() -> None:
+    truth, logits = random_case(4, 100, 3)
+    same = paired_difference(truth, logits.argmax(1), logits.argmax(1), 3, resamples=100)
+    assert same["accuracy"].low == same["accuracy"].high == 0
+
+
+def test_a_paired_difference_finds_the_better_system() -> None:
+    truth, _ = random_case(5, 400, 3)
+    worse = np.random.default_rng(0).integers(3, size=400)
+    ahead = paired_difference(truth, truth, worse, 3, resamples=200)
+    assert ahead["macro_f1"].low > 0
+    assert ahead["accuracy"].value == pytest.approx(1 - (worse == truth).mean())

