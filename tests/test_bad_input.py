@@ -112,7 +112,6 @@ def test_an_unknown_model_is_refused_with_what_was_tried(train: Command) -> None
     assert not Path("out").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="five retries: 23 seconds of sleep, and of chatter")
 @pytest.mark.parametrize("flag", ["--model_name_or_path", "--data_path"])
 def test_a_hub_that_cannot_be_reached_is_asked_for_seconds_only(
     flag: str, train: Command, monkeypatch: pytest.MonkeyPatch
@@ -138,7 +137,6 @@ def _go_online_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_ENDPOINT", "http://127.0.0.1:9")
 
 
-@pytest.mark.xfail(strict=True, reason="its 66 positions are believed: an IndexError in training")
 def test_positions_that_a_roberta_keeps_for_itself_are_not_there_for_text(
     train: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

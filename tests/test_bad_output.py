@@ -50,12 +50,11 @@ def train(model: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     return command("train_lora", model)
 
 
-TRACEBACK = pytest.mark.xfail(strict=True, reason="a traceback: OSError from a folder's mkdir")
 OUTPUTS = [
     pytest.param("data.csv", USAGE, "is a file", id="a file"),
-    pytest.param("data.csv/below", USAGE, "data.csv", id="below a file", marks=TRACEBACK),
-    pytest.param("/proc/textassay/out", 1, "/proc/textassay", id="below proc", marks=TRACEBACK),
-    pytest.param("o" * 300, 1, "ooo", id="a name too long", marks=TRACEBACK),
+    pytest.param("data.csv/below", USAGE, "data.csv", id="below a file"),
+    pytest.param("/proc/textassay/out", 1, "/proc/textassay", id="below proc"),
+    pytest.param("o" * 300, 1, "ooo", id="a name too long"),
     pytest.param("theirs", USAGE, "holds files that are not of a run", id="a stranger's"),
     pytest.param("damaged", USAGE, "holds files that are not of a run", id="damaged"),
 ]
@@ -105,7 +104,6 @@ def test_a_read_only_output_directory_is_refused(train: Command, mounted: Any) -
     assert os.listdir("mnt") == ["kept.txt"]  # noqa: PTH208
 
 
-@pytest.mark.xfail(strict=True, reason="the folder is left there, and not named")
 def test_a_full_disk_is_refused(train: Command, mounted: Any) -> None:
     write_all({"data.csv": TRAIN})
     folder = mounted("-t", "tmpfs", "-o", "size=16k", "tmpfs")
@@ -155,7 +153,6 @@ def test_a_finished_run_with_the_same_configuration_is_left_alone(
     assert everything() == before
 
 
-@pytest.mark.xfail(strict=True, reason="a traceback: JSONDecodeError")
 def test_a_damaged_mark_of_the_end_is_named(train: Command, model: Path) -> None:
     write_all({"data.csv": TRAIN})
     _finished_run(model, "0.001")

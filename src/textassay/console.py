@@ -77,7 +77,9 @@ def _explain(error: OSError) -> str:
     where = error.filename or "a file"
     if error.errno in DISK_ERRORS:
         what = os.strerror(error.errno or 0).lower()
-        return f"{where}: cannot be written ({what}); free space there or name another place."
+        return (
+            f"{where}: cannot be written ({what}); free space or name another --output_dir."
+        )
     return f"{where}: {str(error.strerror or error).lower()}."
 
 

@@ -5,8 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from tests.tables_for_tests import TEXTS
 
+from textassay.config.schema import DataSection
 from textassay.data.prompt import Prompt
 from textassay.errors import UsageError
 
@@ -67,8 +69,8 @@ def test_a_prompt_that_does_not_fit_by_itself_is_refused(tokenizer):
 
 @pytest.mark.parametrize("template", ["", "no place", "{text} and {text}", "{ text }"])
 def test_a_template_has_exactly_one_place_for_the_text(template):
-    with pytest.raises(UsageError, match=r"\{text\} exactly once"):
-        Prompt.from_template(template, LABELS)
+    with pytest.raises(ValidationError, match=r"\{text\} exactly once"):
+        DataSection(prompt=template)
 
 
 def test_the_labels_are_filled_in_as_a_json_list_on_either_side():

@@ -68,7 +68,7 @@ def refuse_directory(run: Run) -> None:
     """
     for place in (run.path, *run.path.parents):
         if os.path.lexists(place) and not place.is_dir():
-            raise UsageError(f"{place}: is a file, not a directory; name another --output_dir.")
+            raise UsageError(f"{run.path}: {place} is a file; name another --output_dir.")
     if not run.path.is_dir() or not any(run.path.iterdir()):
         return
     if not _stored(run):
@@ -94,7 +94,11 @@ def preparing(run: Run) -> Iterator[None]:
         shutil.rmtree(run.path)
     made = not run.path.exists()
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            error.filename = str(run.path)  # not the parent that mkdir stumbled over
+            raise
         if not (run.path / CONFIG).exists():
             write_text(run.path / CONFIG, _config_text(run))
         yield

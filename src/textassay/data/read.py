@@ -129,7 +129,7 @@ def _read_json_lines(path: Path, _: list[str] | None) -> Rows:
             except json.JSONDecodeError as error:
                 bad.append(BadRow(str(path), number, f"is not valid JSON ({error.msg})"))
             except RecursionError:
-                bad.append(BadRow(str(path), number, "is nested too deeply"))
+                bad.append(BadRow(str(path), number, "is JSON nested too deeply"))
     return _rows_of_items(path, items, bad, [note] if note else [])
 
 
@@ -142,7 +142,7 @@ def _read_json(path: Path, _: list[str] | None) -> Rows:
             return _read_json_lines(path, None)
         raise DataError(f"{path}, line {error.lineno}: is not valid JSON ({error.msg}).") from None
     except RecursionError:
-        raise DataError(f"{path}: is nested too deeply to be a list of rows.") from None
+        raise DataError(f"{path}: is JSON nested too deeply to be a list of rows.") from None
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         content = lists[0] if len(lists) == 1 else [content]
@@ -150,7 +150,7 @@ def _read_json(path: Path, _: list[str] | None) -> Rows:
         raise DataError(f"{path}: is not a list of objects with names and values.")
     items = list(enumerate(content, start=1))
     if items and not any(isinstance(item, dict) for _, item in items):
-        raise DataError(f"{path}: is a list, but not of objects with a text and a label each.")
+        raise DataError(f"{path}: its first entry is not an object with a text and a label.")
     return _rows_of_items(path, items, [], [note] if note else [])
 
 
@@ -160,6 +160,8 @@ def _rows_of_items(
     good = [(number, item) for number, item in items if isinstance(item, dict)]
     bad += [BadRow(str(path), number, "is not an object of names and values")
             for number, item in items if not isinstance(item, dict)]  # fmt: skip
+    if bad and not good:
+        raise DataError(f"{bad[0]}; no row of the file can be used.")
     names = list(dict.fromkeys(name for _, item in good for name in item))
     columns = {}
     for name in names:

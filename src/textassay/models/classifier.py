@@ -1,5 +1,7 @@
 """A classifier out of a base model and labels: the head, the pad token, the label names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -57,34 +59,48 @@ def build_classifier(
     The head, and whatever else the checkpoint does not hold or holds in another shape, starts from
     the process's random state. Raises UsageError where the checkpoint does not fit its own config.
     """
-    try:
-        return _build(source, labels, max_length, prompt)
-    except UNREADABLE as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise UsageError(
-            f"{source.name}: is not a text model that can be read "
-            f"({type(error).__name__}: {first[:300]})."
-        ) from None
-
-
-def _build(
-    source: Source, labels: LabelMap, max_length: int, prompt: Prompt | None
-) -> BuiltClassifier:
-    weight_files(source.path)
-    tokenizer = load_tokenizer(str(source.path), max_length)
-    config = AutoConfig.from_pretrained(
-        source.path,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels.names)),
-        label2id=labels.label2id,
-        problem_type="single_label_classification",
-    )
-    config.pad_token_id = tokenizer.pad_token_id
+    weights = weight_files(source.path)
+    with _readable(source, "its tokenizer"):
+        tokenizer = load_tokenizer(str(source.path), max_length)
+    with _readable(source, "its config.json"):
+        config = AutoConfig.from_pretrained(
+            source.path,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels.names)),
+            label2id=labels.label2id,
+            problem_type="single_label_classification",
+        )
+    _agree_on_pad_token(tokenizer, config)
     setattr(config, SETTINGS_KEY, input_settings(max_length, prompt))
-    model, info = load_weights(str(source.path), config)
+    with _readable(source, f"{config.model_type}, {weights[0].name}"):
+        model, info = load_weights(str(source.path), config)
     _refuse_too_long(model, max_length)
     unfilled = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     return BuiltClassifier(model, tokenizer, _fresh_modules(model, unfilled, source))
+
+
+@contextmanager
+def _readable(source: Source, part: str) -> Iterator[None]:
+    """What the libraries raise for broken files, as a UsageError that names the part."""
+    try:
+        yield
+    except UNREADABLE as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(
+            f"{source.name}: is not a text model that can be read ({part}: "
+            f"{type(error).__name__}: {first[:300]})."
+        ) from None
+
+
+def _agree_on_pad_token(tokenizer: Any, config: Any) -> None:
+    """One pad token in model and tokenizer: the model's, where it has one.
+
+    Decoders find the last token by it, and RoBERTa and its kin count positions from it.
+    """
+    own = config.pad_token_id
+    if own is not None and 0 <= own < len(tokenizer):
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(own)
+    config.pad_token_id = tokenizer.pad_token_id
 
 
 def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:

@@ -113,7 +113,10 @@ def build_trainer(
         trainer.get_train_dataloader()
     except (ImportError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
-        raise UsageError(f"training: transformers refuses the settings: {first}") from None
+        raise UsageError(
+            f"training: transformers refuses these settings (report_to {training.report_to}, optim "
+            f"{arguments.optim}, {arguments.dataloader_num_workers} dataloader workers): {first}"
+        ) from None
     return trainer
 
 
