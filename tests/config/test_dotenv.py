@@ -50,8 +50,8 @@ def test_an_env_file_changes_nothing_in_the_process(write):
 
 
 def test_export_quotes_and_comments_are_read_as_shells_do(write):
-    path = write("my.env", "export A=1 # why\nB=\"two words\"\nC='$A'\nD=$A\nE\n")
-    assert read_env_file(path) == {"A": "1", "B": "two words", "C": "$A", "D": "$A", "E": ""}
+    path = write("my.env", "export A=1 # why\nB=\"two words\"\nC='${A}'\nD=${A}\nE\n")
+    assert read_env_file(path) == {"A": "1", "B": "two words", "C": "${A}", "D": "${A}", "E": ""}
 
 
 def test_an_env_file_that_is_missing_is_named(tmp_path):

@@ -42,6 +42,13 @@ def test_every_row_is_either_used_or_named(pairs):
     assert set(usable.table["file"].to_pylist()) <= {"a.csv"}
 
 
+def test_rows_that_could_not_be_parsed_are_named_among_the_others_by_line():
+    rows = table_rows("a.csv", pa.table({"text": ["", "b", ""], "label": ["x", "x", "x"]}))
+    rows.bad.append(BadRow("a.csv", 2, "has 3 fields"))
+    usable = usable_rows(rows, Columns("text", "label"))
+    assert [row.line for row in usable.bad] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("text", [None, "", "  ", "\t\n", "\u3000"])
 def test_a_row_without_a_text_is_named(text):
     assert [str(row) for row in clean([("a", "x"), (text, "x")]).bad] == [

@@ -63,6 +63,12 @@ def test_an_unquoted_tsv_keeps_its_quotes_and_every_row(write, texts):
     assert "without quoting" in find_dialect(path)[1][0]
 
 
+def test_quotes_of_two_rows_that_would_make_one_field_are_two_texts(write):
+    lines = ["text\tlabel", '"open\tx', "between\tx", 'close"\tx', "last\tx"]
+    path = write("a.tsv", "\n".join(lines))
+    assert rows_of(path) == [line.split("\t") for line in lines]
+
+
 @given(st.lists(LINE.map(lambda text: text.replace("\t", " ").replace('"', "'"))))
 def test_the_last_line_counts_without_a_line_end_too(write, texts):
     content = "label\ttext" + "".join(f"\nx\t{text}" for text in [*texts, "end"])

@@ -82,9 +82,10 @@ def test_a_few_chinese_labels_beside_english_texts_are_enough(labels, write):
     assert read(path) == text
 
 
-@pytest.mark.parametrize("line", ["Café à côté", *CHINESE])
+@pytest.mark.parametrize("line", ["Café à côté", "Das Frühstück", "fine – really 😀", *CHINESE])
 def test_a_stray_byte_in_utf_8_is_no_reason_to_read_the_file_in_another_encoding(line, write):
     content = f"{line},x\n".encode() * 20 + b"caf\xe9,x\n" + f"{line},x\n".encode() * 20
+    content += b"A film like any other.,x\n" * 200
     with pytest.raises(DataError, match=r"stray\.csv, line 21: is not valid UTF-8"):
         find_encoding(write("stray.csv", content))
 

@@ -13,6 +13,7 @@ from textassay.errors import DataError, UsageError
 from textassay.files import project_root
 
 SAMPLES = {"sentiment5_en": 5, "emotion19_zh": 19}
+NAMED = {"Negative", "Positive"}
 
 
 def as_csv(rows, header="text,label"):
@@ -101,6 +102,14 @@ def test_only_the_splits_that_are_missing_are_cut_off_and_it_is_said(write, tmp_
     assert dataset.notes == ["validation: 16 rows cut off train (stratified, split seed 0)"]
 
 
+def test_what_is_cut_off_stands_in_no_published_split_either(write, tmp_path):
+    write("set/train.csv", as_csv(numbered(40)))
+    write("set/dev.csv", as_csv([*numbered(30), *numbered(4, "other")]))
+    splits = load(path=str(tmp_path / "set"), test_size=0.2).splits
+    assert len(splits["test"]) == 8
+    assert not set(pairs_of(splits["test"])) & set(pairs_of(splits["validation"]))
+
+
 def test_files_named_one_by_one_are_the_splits(write):
     files = {
         f"{split}_file": str(write(f"{split}.jsonl", '{"text": "%s %d", "label": %d}\n' * 2 % (
@@ -148,13 +157,14 @@ def test_a_split_that_is_train_again_is_refused(write, tmp_path):
     assert "every validation row also stands in train" in refusal(path=str(tmp_path / "set"))
 
 
-def test_a_test_split_without_labels_is_left_out_and_one_is_cut_off(write, tmp_path):
+@pytest.mark.parametrize(("name", "labels"), [(None, {"0", "1"}), ("sst2_glue", NAMED)])
+def test_a_test_split_without_labels_is_left_out_and_one_is_cut_off(name, labels, write, tmp_path):
     write("set/train.csv", as_csv(numbered(100, labels=("0", "1"))))
     write("set/test.csv", as_csv(numbered(50, "secret", labels=("-1",))))
-    dataset = load(path=str(tmp_path / "set"))
+    dataset = load(name=name, path=str(tmp_path / "set"))
     assert any("withheld" in note for note in dataset.notes)
     assert not any("secret" in text for text in dataset.splits["test"]["text"].to_pylist())
-    assert set(dataset.splits["test"]["label"].to_pylist()) == {"0", "1"}
+    assert set(dataset.splits["test"]["label"].to_pylist()) == labels
 
 
 def test_a_label_that_only_another_split_has_is_refused_with_the_file(write, tmp_path):

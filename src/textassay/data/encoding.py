@@ -109,7 +109,7 @@ def _whole_lines(head: bytes) -> bytes:
 def _is_broken_utf_8(head: bytes) -> bool:
     """Whether most characters beyond ASCII are good UTF-8, which no other encoding looks like."""
     beyond = [c for c in head.decode("utf-8", "replace") if ord(c) > 127]
-    return beyond.count("\ufffd") < 0.2 * len(beyond)
+    return beyond.count("\ufffd") < 0.5 * len(beyond)
 
 
 def _reads_as_chinese(head: bytes) -> bool:
