@@ -31,15 +31,17 @@ from textassay.data.encode import encode
 from textassay.data.load import load_dataset
 from textassay.evaluation.metrics import Score, score
 from textassay.models import cpu
-from textassay.models.classifier import build_classifier
+from textassay.models.classifier import build_classifier, load_tokenizer
 from textassay.models.device import find_precision
 from textassay.models.methods import attach
+from textassay.models.predict import compute_logits
 from textassay.models.source import find_model
 from textassay.training.arguments import training_arguments
 from textassay.training.trainer import build_trainer
 
 CPU = torch.device("cpu")
 SIDES = ("ours", "a", "b")
+METHOD = {"method.target_modules": "query,value", "method.lora_dropout": "0.1"}
 
 
 class Side:
@@ -103,8 +105,6 @@ class Side:
             table = self.dataset.splits["validation"]
             rows = encode(table, trainer.processing_class or _tokenizer(self.run),
                           self.dataset.labels, self.run.job.model.max_seq_length, None)  # fmt: skip
-            from textassay.models.predict import compute_logits
-
             precision = find_precision("auto", CPU) if self.name == "ours" else "fp32"
             ids = rows.data["input_ids"].to_pylist()
             logits = compute_logits(trainer.model, ids, 0, precision=precision)
@@ -113,8 +113,6 @@ class Side:
 
 
 def _tokenizer(run: Run) -> Any:
-    from textassay.models.classifier import load_tokenizer
-
     path = find_model(run.job.model.model_name_or_path).path
     return load_tokenizer(str(path), run.job.model.max_seq_length)
 
@@ -129,7 +127,7 @@ def main(data_path: str, rounds: int, steps: int, seeds: str, json_file: Path | 
     """Measure and print samples a second, accuracies and ratios."""
     transformers.logging.set_verbosity_error()
     job_file = Path(__file__).parents[1] / "jobs" / "sst2_minilm_lora.yaml"
-    job, _ = resolve_job(job_file, None, {}, {"data.path": data_path}, "lora")
+    job, _ = resolve_job(job_file, None, {}, {**METHOD, "data.path": data_path}, "lora")
     dataset = load_dataset(job.data)
     sides = {name: Side(name, Run(job, 0, Path("unused")), dataset) for name in SIDES}
     speeds: dict[str, list[float]] = {name: [] for name in SIDES}

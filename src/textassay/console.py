@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+# Tables and rules in files and pipes: wide enough that nothing has to be broken.
+WIDTH_OF_A_FILE = 120
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -22,7 +24,7 @@ def out() -> "Console":
     """The console for results (standard output)."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
 
 @functools.cache
@@ -30,7 +32,8 @@ def err() -> "Console":
     """The console for progress and messages (standard error)."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    width = None if sys.stderr.isatty() else WIDTH_OF_A_FILE
+    return Console(stderr=True, highlight=False, soft_wrap=width is not None, width=width)
 
 
 def say(message: str) -> None:
@@ -77,9 +80,7 @@ def _explain(error: OSError) -> str:
     where = error.filename or "a file"
     if error.errno in DISK_ERRORS:
         what = os.strerror(error.errno or 0).lower()
-        return (
-            f"{where}: cannot be written ({what}); free space or name another --output_dir."
-        )
+        return f"{where}: cannot be written ({what}); free space or name another --output_dir."
     return f"{where}: {str(error.strerror or error).lower()}."
 
 

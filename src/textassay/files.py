@@ -79,6 +79,11 @@ def sha256_files(paths: Iterable[Path]) -> str:
 
 def sha256_text(*parts: str) -> str:
     """The SHA-256 of several texts; where one ends and the next begins counts."""
+    return sha256_texts(parts)
+
+
+def sha256_texts(parts: Iterable[str]) -> str:
+    """`sha256_text` of any number of texts, one at a time."""
     digest = hashlib.sha256()
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")

@@ -1,6 +1,7 @@
 """Directories that can predict: how each kind is recognised, saved and loaded."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,12 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
     `base` names the base of an adapter where it lies elsewhere than the adapter says. Raises
     GateError where the directory does not hold a whole classifier.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries', about names that they will change
+        return _load(folder, base)
+
+
+def _load(folder: Path, base: str | None) -> Loaded:
     kind = find_kind(folder)
     config = AutoConfig.from_pretrained(folder)
     labels = _labels(folder, config)

@@ -56,7 +56,8 @@ def run_options(launcher: str) -> Callable[[Callable[["Run"], Any]], click.Comma
 
         command = _command(callback, function.__doc__)
         command.params.insert(0, click.Argument(["job_file"], required=False, type=_path()))
-        command.params += _setting_options() + _run_controls()
+        where = "the run's directory [default: runs/<job>/seed-<k>]"
+        command.params += _setting_options() + _run_controls(where)
         return command
 
     return decorate
@@ -68,9 +69,10 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
     @reports_errors
     def callback(job_files: tuple[Path, ...], output_dir: Path | None, **given: Any) -> None:
         from textassay.config.runs import runs_of
+        from textassay.files import project_root
 
         runs = []
-        for job_file in job_files or (Path("jobs/quickstart.yaml"),):
+        for job_file in job_files or (project_root() / "jobs" / "quickstart.yaml",):
             job, settings = _resolve(job_file, None, given)
             if given["show_config"]:
                 _print_settings(settings)
@@ -80,7 +82,8 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
 
     command = _command(callback, function.__doc__)
     command.params.insert(0, click.Argument(["job_files"], nargs=-1, type=_path()))
-    command.params += _setting_options() + _run_controls()
+    where = "the directory above <job>/seed-<k> [default: runs]"
+    command.params += _setting_options() + _run_controls(where)
     return command
 
 
@@ -127,9 +130,9 @@ def _option(flag: str, text: str, shown: bool, boolean: bool) -> click.Option:
     return click.Option([f"--{flag}"], help=text, hidden=not shown, metavar="VALUE")
 
 
-def _run_controls() -> list[click.Option]:
+def _run_controls(where: str) -> list[click.Option]:
     return [
-        click.Option(["--output_dir"], type=_path(), help="where the run goes [default: runs/…]"),
+        click.Option(["--output_dir"], type=_path(), help=where),
         click.Option(["--env_file"], type=_path(), help="a .env file with TEXTASSAY_ variables"),
         click.Option(
             ["--resume_from_checkpoint"],

@@ -4,17 +4,27 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 
 from textassay.data.columns import Columns
-from textassay.data.read import BadRow, Rows
+from textassay.data.read import AT_ONCE, BadRow, Rows
+from textassay.data.read import values as read_values
 from textassay.errors import DataError
 
 WHOLE_NUMBER = re.compile(r"^[+-]?\d+$")
 DECIMAL = re.compile(r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d+)?[eE][+-]?\d+)$")
 LIST_OF_SEVERAL = re.compile(r"^\[.*,.*\]$|^\d+(,\d+)+$", re.DOTALL)
 SHOWN = 3
+SCHEMA = pa.schema(
+    [
+        ("text", pa.large_string()),
+        ("label", pa.large_string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+    ]
+)
 
 
 @dataclass
@@ -31,34 +41,22 @@ def usable_rows(rows: Rows, columns: Columns, values: Mapping[str, str] | None =
     `values` maps what stands in the label column to label names (from the catalog); a label that it
     does not know is a DataError, since leaving it out would change the task.
     """
-    texts: list[str] = []
-    labels: list[str] = []
-    lines: list[int] = []
+    columns_found = (rows.columns[columns.text], rows.columns[columns.label], rows.lines)
     bad = list(rows.bad)
-    found = zip(
-        rows.columns[columns.text].to_pylist(),
-        rows.columns[columns.label].to_pylist(),
-        rows.lines.to_pylist(),
-        strict=True,
-    )
-    for text, label, line in found:
-        problem = _problem(text, label)
-        if problem:
-            bad.append(BadRow(rows.file, line, problem))
-            continue
-        texts.append(text)
-        labels.append(_label_name(label, values, rows.file, line))
-        lines.append(line)
+    parts = []
+    found = zip(*map(read_values, columns_found), strict=True)
+    while batch := list(islice(found, AT_ONCE)):
+        good = []
+        for text, label, line in batch:
+            problem = _problem(text, label)
+            if problem:
+                bad.append(BadRow(rows.file, line, problem))
+            else:
+                good.append((text, _label_name(label, values, rows.file, line), rows.file, line))
+        kept = zip(*good, strict=True) if good else ([], [], [], [])
+        parts.append(pa.Table.from_arrays(list(map(pa.array, kept, SCHEMA.types)), schema=SCHEMA))
     bad.sort(key=lambda row: row.line)
-    table = pa.table(
-        {
-            "text": pa.array(texts, pa.large_string()),
-            "label": pa.array(labels, pa.large_string()),
-            "file": pa.repeat(pa.scalar(rows.file, pa.string()), len(texts)),
-            "line": pa.array(lines, pa.int64()),
-        }
-    )
-    return Usable(table, bad)
+    return Usable(pa.concat_tables(parts or [SCHEMA.empty_table()]), bad)
 
 
 def _problem(text: str | None, label: str | None) -> str | None:

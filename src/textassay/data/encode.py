@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow as pa
 
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
-from textassay.files import cache_dir, replacing, sha256_text
+from textassay.data.read import values
+from textassay.files import cache_dir, replacing, sha256_texts
 
 BATCH = 1000
 SCHEMA = pa.schema(
@@ -35,12 +37,8 @@ def encode(
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    key = sha256_text(
-        *table["text"].to_pylist(),
-        *table["label"].to_pylist(),
-        backend.to_str(),
-        repr((labels.names, max_length, prompt)),
-    )
+    settings = (backend.to_str(), repr((labels.names, max_length, prompt)))
+    key = sha256_texts(chain(values(table["text"]), values(table["label"]), settings))
     path = _cache_folder() / f"{key.removeprefix('sha256:')}.arrow"
     if not path.is_file():
         with replacing(path) as scratch:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,10 @@ from textassay.data.columns import find_columns
 from textassay.data.hub import read_hub
 from textassay.data.labels import LabelMap, refuse_unknown_labels
 from textassay.data.layout import find_splits
-from textassay.data.read import BadRow, Rows, read_file
+from textassay.data.read import BadRow, Rows, read_file, values
 from textassay.data.split import cut, overlap, refuse_lonely_labels, sample
 from textassay.errors import DataError, UsageError
-from textassay.files import sha256_text
+from textassay.files import sha256_texts
 
 SPLITS = ("train", "validation", "test")
 LONGEST_HUB_NAME = 96
@@ -34,7 +35,7 @@ class Dataset:
     def fingerprint(self, split: str) -> str:
         """A hash of the texts and labels of a split, in their order."""
         table = self.splits[split]
-        return sha256_text(*table["text"].to_pylist(), *table["label"].to_pylist())
+        return sha256_texts(chain(values(table["text"]), values(table["label"])))
 
 
 def load_dataset(section: DataSection) -> Dataset:
@@ -48,10 +49,11 @@ def load_dataset(section: DataSection) -> Dataset:
     files, form = _read_splits(section, entry)
     notes = [f"{rows.file}: {note}" for split in files.values() for rows in split
              for note in rows.notes]  # fmt: skip
+    first_file = files["train"][0].file
     tables, bad = _clean(files, section, form, entry)
     notes += settle_bad_rows(bad, section.on_bad_rows)
     notes += _leave_out_withheld(tables)
-    _refuse_unusable(tables, files["train"][0].file)
+    _refuse_unusable(tables, first_file)
     _refuse_identical(tables)
     notes += _count_overlaps(tables)
     seed = _split_seed(section, entry)
@@ -134,16 +136,17 @@ def _read_paths(
 def _clean(
     files: dict[str, list[Rows]], section: DataSection, form: Form, entry: Entry | None
 ) -> tuple[dict[str, pa.Table], list[BadRow]]:
-    values = entry.values(form) if entry else None
+    meanings = entry.values(form) if entry else None
+    """A table for each split. Takes the rows out of `files`, so that they stand in memory once."""
     tables, bad = {}, []
-    for split, parts in files.items():
+    for split in list(files):
         cleaned = []
-        for rows in parts:
+        for rows in files.pop(split):
             columns = find_columns(
                 rows, section.text_column or form.text, section.label_column or form.label
             )
             withheld = split == "test" and set(rows.columns[columns.label].to_pylist()) == {"-1"}
-            usable = usable_rows(rows, columns, None if withheld else values)
+            usable = usable_rows(rows, columns, None if withheld else meanings)
             cleaned.append(usable.table)
             bad += usable.bad
         tables[split] = pa.concat_tables(cleaned)

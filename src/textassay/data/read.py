@@ -14,6 +14,8 @@ from textassay.data.delimited import Record, batches, find_dialect, records
 from textassay.data.encoding import find_encoding
 from textassay.errors import DataError
 
+AT_ONCE = 50_000
+
 
 @dataclass(frozen=True)
 class BadRow:
@@ -42,6 +44,13 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.lines)
+
+
+def values(column: pa.ChunkedArray) -> Iterator[Any]:
+    """The values of a column one after another; a large one never stands in memory as a list."""
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), AT_ONCE):
+            yield from chunk.slice(start, AT_ONCE).to_pylist()
 
 
 def read_file(path: Path, column_names: list[str] | None = None) -> Rows:

@@ -2,12 +2,12 @@
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from textassay.data.read import values
 from textassay.errors import DataError
 
 NEITHER_LETTER_NOR_DIGIT = re.compile(r"[\W_]+")
@@ -22,10 +22,15 @@ def normalized(text: str) -> str:
     return NEITHER_LETTER_NOR_DIGIT.sub("", folded) or folded
 
 
-def group_ids(texts: Sequence[str]) -> np.ndarray:
-    """An id for each text, shape [n]; equal for texts that count as the same."""
-    first: dict[str, int] = {}
-    return np.array([first.setdefault(normalized(text), len(first)) for text in texts])
+def group_ids(texts: Iterable[str]) -> np.ndarray:
+    """An id for each text, shape [n], in order of appearance; equal for texts that count the same.
+
+    Hashes stand for the texts: two of a million would collide once in tens of millions of sets.
+    """
+    first: dict[int, int] = {}
+    return np.fromiter(
+        (first.setdefault(hash(normalized(text)), len(first)) for text in texts), np.int64
+    )
 
 
 def cut(
@@ -37,52 +42,78 @@ def cut(
     `published` split stay; every label keeps at least one text, also where a text has two labels.
     The cut depends on the rows and `seed` alone.
     """
-    texts = table["text"].to_pylist()
-    groups = group_ids(texts)
-    elsewhere = {normalized(text) for other in published for text in other["text"].to_pylist()}
-    labels = np.array(table["label"].to_pylist())
-    _, first_rows = np.unique(groups, return_index=True)
-    order = np.random.default_rng(seed).permutation(len(first_rows))
-    sizes = np.bincount(groups)
-    taken = np.zeros(len(first_rows), dtype=bool)
-    labels_of: list[set[str]] = [set() for _ in first_rows]
-    for group, label in zip(groups, labels, strict=True):
-        labels_of[group].add(str(label))
-    staying = Counter(label for found in labels_of for label in found)
-    for label in np.unique(labels):
-        own = [g for g in order if labels[first_rows[g]] == label]
-        movable = [g for g in own[:-1] if normalized(texts[first_rows[g]]) not in elsewhere]
+    held = _Held(table)
+    sizes = np.bincount(held.groups)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    fixed = held.groups_in(published, table)
+    taken = np.zeros(len(sizes), dtype=bool)
+    staying = held.texts_per_label()
+    for label in range(len(held.names)):
+        own = order[held.first_label[order] == label]
         wanted = max(round(share * sizes[own].sum()), 1 if len(own) > 2 else 0)
-        for group in movable:
+        for group in own[:-1]:
             if wanted <= 0:
                 break
-            if any(staying[held] == 1 for held in labels_of[group]):
+            labels = held.labels_of(group)
+            if fixed[group] or (staying[labels] == 1).any():
                 continue
-            staying.subtract(labels_of[group])
+            staying[labels] -= 1
             taken[group] = True
             wanted -= sizes[group]
-    is_cut = taken[groups]
+    is_cut = taken[held.groups]
     return np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
+
+
+class _Held:
+    """Which texts, as group ids, a table holds with which labels, as positions in `names`."""
+
+    def __init__(self, table: pa.Table) -> None:
+        encoded = table["label"].combine_chunks().dictionary_encode()
+        found = encoded.dictionary.to_pylist()
+        self.names = sorted(found)
+        position = {name: index for index, name in enumerate(self.names)}
+        by_code = np.array([position[name] for name in found])
+        self.label_ids = by_code[encoded.indices.to_numpy(zero_copy_only=False)]
+        self.groups = group_ids(values(table["text"]))
+        _, self.first_rows = np.unique(self.groups, return_index=True)
+        self.first_label = self.label_ids[self.first_rows]
+        self._pairs = np.unique(self.groups * len(self.names) + self.label_ids)
+
+    def texts_per_label(self) -> np.ndarray:
+        """How many texts each label has, shape [labels]; a text with two labels counts for both."""
+        return np.bincount(self._pairs % len(self.names), minlength=len(self.names))
+
+    def labels_of(self, group: int) -> np.ndarray:
+        """The labels of a text; nearly always one."""
+        count = len(self.names)
+        start, end = np.searchsorted(self._pairs, [group * count, (group + 1) * count])
+        return self._pairs[start:end] % count
+
+    def groups_in(self, others: Sequence[pa.Table], own: pa.Table) -> np.ndarray:
+        """Whether a text of `own` also stands in one of `others`, shape [groups]."""
+        known = {hash(normalized(text)) for other in others for text in values(other["text"])}
+        if not known:
+            return np.zeros(len(self.first_rows), dtype=bool)
+        firsts = values(own["text"].take(pa.array(self.first_rows)))
+        return np.array([hash(normalized(text)) in known for text in firsts])
 
 
 def refuse_lonely_labels(table: pa.Table) -> None:
     """DataError where a label has a single text, which cannot be both learned and tested."""
-    labels = np.array(table["label"].to_pylist())
-    groups = group_ids(table["text"].to_pylist())
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        if len(np.unique(groups[rows])) == 1:
-            row = table.slice(int(rows[0]), 1).to_pylist()[0]
-            raise DataError(
-                f"{row['file']}, line {row['line']}: the label {row['label']!r} has a single text, "
-                "so it cannot be both learned and tested; add rows, or remove the label."
-            )
+    held = _Held(table)
+    for label in np.flatnonzero(held.texts_per_label() == 1):
+        where = int(np.flatnonzero(held.label_ids == label)[0])
+        row = table.slice(where, 1).to_pylist()[0]
+        raise DataError(
+            f"{row['file']}, line {row['line']}: the label {row['label']!r} has a single text, so "
+            "it cannot be both learned and tested; add rows, or remove the label."
+        )
 
 
 def overlap(inner: pa.Table, outer: pa.Table) -> int:
     """How many rows of `inner` have a text that also stands in `outer`."""
-    known = {normalized(text) for text in outer["text"].to_pylist()}
-    return sum(normalized(text) in known for text in inner["text"].to_pylist())
+    known = {hash(normalized(text)) for text in values(outer["text"])}
+    return sum(hash(normalized(text)) in known for text in values(inner["text"]))
 
 
 def sample(table: pa.Table, rows: int, seed: int) -> pa.Table:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def describe_run(run: Run, dataset: Dataset, base: Source, device: torch.device,
         "job": run.job.name,
         "seed": run.seed,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "config": run.fingerprint(),
         "code": code_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

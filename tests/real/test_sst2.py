@@ -1,0 +1,30 @@
+"""The main job on real rows: SST-2 with MiniLM and LoRA, as `bash train.sh` runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from textassay.files import project_root, read_json
+
+pytestmark = [pytest.mark.slow, pytest.mark.real_data]
+
+
+@pytest.mark.timeout(1200)
+def test_sst2_reaches_its_accuracy_on_the_dev_split(real_data: Path, tmp_path: Path) -> None:
+    root = project_root()
+    command = [
+        sys.executable, str(root / "scripts" / "train_batch.py"),
+        str(root / "jobs" / "sst2_minilm_lora.yaml"), "--data_path", str(real_data / "sst2"),
+        "--seeds", "0", "--output_dir", str(tmp_path),
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    run = tmp_path / "sst2_minilm_lora" / "seed-0"
+    evaluated = read_json(run / "eval_results.json")
+    assert evaluated["eval_rows"] == 872
+    assert evaluated["eval_accuracy"] >= 0.86
+    tested = read_json(run / "test_results.json")
+    assert tested["verdict"].startswith("Better than TF-IDF")
+    subprocess.run([sys.executable, str(root / "scripts" / "verify.py"), str(run / "model")],
+                   check=True)  # fmt: skip

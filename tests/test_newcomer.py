@@ -1,0 +1,69 @@
+"""What a newcomer does: `bash train.sh`, again, by force, and with a job's settings changed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from textassay.files import project_root, read_json
+
+pytestmark = pytest.mark.slow
+SHORT = ["--max_samples", "60", "--max_steps", "3"]
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`bash train.sh` from `folder`, in an environment with nothing but a PATH and a home."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "TEXTASSAY_PYTHON": sys.executable,
+        "HF_HUB_OFFLINE": "1",
+    }
+    return subprocess.run(
+        ["bash", str(project_root() / "train.sh"), *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_train_sh_runs_three_seeds_and_knows_what_is_finished(tmp_path: Path) -> None:
+    first = train(tmp_path, *SHORT)
+    assert first.returncode == 0, first.stderr
+    for row in ("seed 0", "seed 42", "seed 123", "mean ± sd", "TF-IDF", "majority"):
+        assert row in first.stdout
+    page = tmp_path / "runs" / "quickstart" / "summary.html"
+    assert page.is_file() and "runs/quickstart/summary.html" in first.stdout
+    assert "Warning" not in first.stderr and "Traceback" not in first.stderr
+    stamp = tmp_path / "runs" / "quickstart" / "seed-42" / "finished.json"
+    before = stamp.read_text()
+
+    again = train(tmp_path, *SHORT)
+    assert again.returncode == 0
+    assert again.stderr.count("is finished") == 3
+    assert stamp.read_text() == before
+
+    other = train(tmp_path, *SHORT, "--seeds", "42", "--learning_rate", "5e-4")
+    assert other.returncode == 1
+    assert "training.learning_rate: 0.002 there, 0.0005 here" in other.stderr
+    forced = train(tmp_path, *SHORT, "--seeds", "42", "--learning_rate", "5e-4", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert stamp.read_text() != before
+
+
+@pytest.mark.parametrize("script", ["train_lora.py", "train_full.py"])
+def test_a_launcher_needs_no_job_file(script: str, tmp_path: Path) -> None:
+    rows = project_root() / "data" / "samples" / "sentiment5_en.csv"
+    shutil.copy(rows, tmp_path / "my.csv")
+    done = subprocess.run(
+        [sys.executable, str(project_root() / "scripts" / script), "--data_path", "my.csv",
+         "--model-name-or-path", "sentence-transformers/all-MiniLM-L6-v2",
+         "--output_dir", "out", *SHORT],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "out" / "test_results.json")["test_rows"] == 60
+    kind = "adapter_config.json" if script == "train_lora.py" else "model.safetensors"
+    assert (tmp_path / "out" / "model" / kind).is_file()
