@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.models_for_tests import tiny_bert, tiny_llama
+from tests.models_for_tests import tiny_bert, tiny_llama, tiny_roberta
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -50,7 +50,9 @@ def test_equal_seeds_give_equal_masks() -> None:
     assert torch.equal(*masks)
 
 
-@pytest.mark.parametrize("make", [tiny_bert, tiny_llama], ids=["bert", "llama"])
+@pytest.mark.parametrize(
+    "make", [tiny_bert, tiny_roberta, tiny_llama], ids=["bert", "roberta", "llama"]
+)
 def test_a_sped_up_model_computes_the_same_logits_and_gradients(make, tmp_path) -> None:
     config = AutoConfig.from_pretrained(make(tmp_path), num_labels=3, pad_token_id=0)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"):
@@ -73,6 +75,15 @@ def test_a_sped_up_model_computes_the_same_logits_and_gradients(make, tmp_path) 
     for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_nothing_is_computed_for_positions_that_nobody_reads(tmp_path) -> None:
+    config = AutoConfig.from_pretrained(tiny_bert(tmp_path), num_labels=3)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    cpu.speed_up(model, "fp32")
+    ids = torch.randint(5, 60, (4, 12))
+    last = model.bert(input_ids=ids, output_hidden_states=True).hidden_states
+    assert [tuple(hidden.shape[:2]) for hidden in last] == [(4, 12), (4, 12), (4, 1)]
 
 
 def test_frozen_weights_rounded_once_give_what_autocast_gives() -> None:

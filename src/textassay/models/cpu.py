@@ -6,6 +6,7 @@ at every step. See docs/decisions/0003-training-on-a-cpu.md for the figures.
 """
 
 import ctypes
+import re
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 ATTENTION = "textassay_cpu"
+READ_BY_FIRST_POSITION = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
+LAYER = re.compile(r"encoder\.layer\.\d+$")
 BYTE_VALUES = 256
 # glibc's malloc.h
 M_TRIM_THRESHOLD = -1
@@ -128,6 +131,8 @@ def speed_up(model: Any, precision: str) -> None:
                 setattr(module, name, dropout(child.p))
         if precision == "bf16" and type(module) is nn.Linear:
             _round_frozen(module)
+    if _reads_first_position(model):
+        _compute_first_position_only(model)
     if _takes_attention(model):
         AttentionInterface.register(ATTENTION, cpu_attention)
         AttentionMaskInterface.register(ATTENTION, eager_mask)
@@ -150,6 +155,23 @@ def _round_frozen(linear: nn.Linear) -> None:
         return
     for parameter in linear.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _reads_first_position(model: Any) -> bool:
+    """Whether the classifier reads nothing of the last layer but its first position."""
+    config = getattr(model, "config", None)
+    return getattr(config, "model_type", None) in READ_BY_FIRST_POSITION
+
+
+def _compute_first_position_only(model: Any) -> None:
+    """After the last layer's attention, drop the positions that nobody reads: the same logits.
+
+    Two thirds of a layer's work come after its attention: with six layers an eighth of the whole.
+    """
+    layers = [module for name, module in model.named_modules() if LAYER.search(name)]
+    layers[-1].attention.output.register_forward_pre_hook(
+        lambda _, inputs: tuple(hidden[:, :1] for hidden in inputs)
+    )
 
 
 def _takes_attention(model: Any) -> bool:
