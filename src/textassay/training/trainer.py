@@ -1,6 +1,7 @@
 """The transformers Trainer with our order of rows, our loss, our files and our best checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,54 +112,49 @@ def build_trainer(
 
     Raises UsageError for settings that the library notices only now.
     """
-    try:
-        trainer = _build_trainer(model, tokenizer, rows, arguments, training, run_id)
+    with _refusing(arguments, training):
+        train, validation = rows["train"], rows["validation"]
+        lengths = train.data["length"].to_pylist()
+        batch = arguments.per_device_train_batch_size * max(1, arguments.n_gpu)
+        sampler = EpochSampler(lengths, batch, arguments.seed, training.train_sampling_strategy)
+        by_length = np.argsort([-n for n in validation.data["length"].to_pylist()], kind="stable")
+        callbacks: list[Any] = [RunRules(sampler), ProgressDisplay(arguments.metric_for_best_model)]
+        if training.early_stopping_patience is not None:
+            callbacks.append(
+                EarlyStoppingCallback(
+                    training.early_stopping_patience, training.early_stopping_threshold
+                )
+            )
+        trainer = AssayTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=validation.select(by_length),
+            data_collator=collator(tokenizer.pad_token_id),
+            compute_metrics=lambda found: point_scores(found.label_ids, _plain(found.predictions)),
+            compute_loss_func=loss_function(class_weights(train, training), arguments),
+            callbacks=callbacks,
+            sampler=sampler,
+            keep=training.save_total_limit,
+            run_id=run_id,
+        )
+        _drop_default_printer(trainer)
         trainer.create_optimizer()
         trainer.get_train_dataloader()
+        return trainer
+
+
+@contextmanager
+def _refusing(arguments: TrainingArguments, training: TrainingSection) -> Iterator[None]:
+    """What the libraries raise for settings that do not work, as a UsageError."""
+    try:
+        yield
     except (ImportError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UsageError(
             f"training: transformers refuses these settings (report_to {training.report_to}, optim "
             f"{arguments.optim}, {arguments.dataloader_num_workers} dataloader workers): {first}"
         ) from None
-    return trainer
-
-
-def _build_trainer(
-    model: Any,
-    tokenizer: Any,
-    rows: dict[str, datasets.Dataset],
-    arguments: TrainingArguments,
-    training: TrainingSection,
-    run_id: str,
-) -> AssayTrainer:
-    train, validation = rows["train"], rows["validation"]
-    lengths = train.data["length"].to_pylist()
-    batch = arguments.per_device_train_batch_size * max(1, arguments.n_gpu)
-    sampler = EpochSampler(lengths, batch, arguments.seed, training.train_sampling_strategy)
-    by_length = np.argsort([-n for n in validation.data["length"].to_pylist()], kind="stable")
-    callbacks: list[Any] = [RunRules(sampler), ProgressDisplay(arguments.metric_for_best_model)]
-    if training.early_stopping_patience is not None:
-        callbacks.append(
-            EarlyStoppingCallback(
-                training.early_stopping_patience, training.early_stopping_threshold
-            )
-        )
-    trainer = AssayTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=validation.select(by_length),
-        data_collator=collator(tokenizer.pad_token_id),
-        compute_metrics=lambda found: point_scores(found.label_ids, _plain(found.predictions)),
-        compute_loss_func=loss_function(class_weights(train, training), arguments),
-        callbacks=callbacks,
-        sampler=sampler,
-        keep=training.save_total_limit,
-        run_id=run_id,
-    )
-    _drop_default_printer(trainer)
-    return trainer
 
 
 def collator(pad_id: int) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
