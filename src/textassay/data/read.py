@@ -185,7 +185,7 @@ def _value_as_text(value: Any) -> str | None:
         return value
     if isinstance(value, list) and len(value) == 1:
         return _value_as_text(value[0])
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)  # Parquet has dates and bytes
 
 
 def _read_parquet(path: Path, _: list[str] | None) -> Rows:

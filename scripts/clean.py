@@ -1,0 +1,63 @@
+"""Write a clean copy of a file of texts and labels, and say what was done to it."""
+
+import json
+from pathlib import Path
+
+import click
+
+from textassay.console import reports_errors
+
+SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
+FILE = click.Path(path_type=Path)
+CONFLICTS = click.Choice(["keep", "drop", "majority"])
+
+
+@click.command(context_settings=SPELLING)
+@click.argument("source", metavar="INPUT", type=FILE)
+@click.option("--output", type=FILE, required=True, help="csv, tsv, json, jsonl or parquet")
+@click.option("--text_column", help="the column that holds the text")
+@click.option("--label_column", help="the column that holds the label")
+@click.option("--column_names", help="all columns, by commas, of a file without a header line")
+@click.option("--conflicts", type=CONFLICTS, help="texts with several labels [default: keep]")
+@click.option("--keep_duplicates", is_flag=True, help="keep rows with text and label of another")
+@click.option("--mask_emoticons", is_flag=True, help="take [smile] and its like out of the texts")
+@click.option("--report", type=FILE, help="write the report as JSON")
+@click.option("--changes", type=FILE, help="write one line of JSON for every row touched")
+@click.option("--force", is_flag=True, help="replace files that are there")
+@reports_errors
+def main(
+    source: Path, output: Path, text_column: str | None, label_column: str | None,
+    column_names: str | None, conflicts: str | None, keep_duplicates: bool, mask_emoticons: bool,
+    report: Path | None, changes: Path | None, force: bool,
+) -> None:  # fmt: skip
+    """Write a clean copy of INPUT: texts repaired, rows without use left out, all of it reported.
+
+    INPUT itself is never written to. What is repaired stands in docs/your-data.md.
+    """
+    from textassay.console import warn
+    from textassay.data import tidy_report
+    from textassay.data.columns import find_columns
+    from textassay.data.read import read_file
+    from textassay.data.tidy import Choices, tidy
+    from textassay.files import replacing, write_json, write_text
+
+    tidy_report.refuse_outputs(source, output, [path for path in (report, changes) if path], force)
+    rows = read_file(source, column_names.split(",") if column_names else None)
+    for note in rows.notes:
+        warn(f"{source}: {note}")
+    names = find_columns(rows, text_column, label_column)
+    choices = Choices(conflicts or "keep", keep_duplicates, mask_emoticons)
+    tidied = tidy(rows, names, choices)
+    done = tidy_report.report(tidied)
+    with replacing(output) as scratch:  # the last to appear
+        tidy_report.write_rows(tidied, scratch)
+        if report:
+            write_json(report, done)
+        if changes:
+            lines = (json.dumps(row._asdict(), ensure_ascii=False) for row in tidied.touched)
+            write_text(changes, "".join(f"{line}\n" for line in lines))
+    tidy_report.print_report(done, output)
+
+
+if __name__ == "__main__":
+    main()
