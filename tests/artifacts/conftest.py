@@ -10,7 +10,7 @@ from tests.models_for_tests import TEXTS, tiny_bert
 
 from textassay.artifacts.hallmark import stamp
 from textassay.artifacts.kinds import load_artifact, save_weights
-from textassay.config.schema import MethodSection
+from textassay.config.schema import MethodSection, ModelSection
 from textassay.data.labels import LabelMap
 from textassay.files import write_json
 from textassay.models.classifier import build_classifier
@@ -43,7 +43,7 @@ def make(base: Path) -> Callable[..., Any]:
     def make_artifact(folder: Path, method: str = "lora") -> Any:
         torch.manual_seed(0)
         source, labels = find_model(str(base)), LabelMap(("bad", "fine", "good"))
-        built = build_classifier(source, labels, 32, None)
+        built = build_classifier(source, labels, ModelSection(max_seq_length=32), None)
         model = attach(built, MethodSection.model_validate(METHODS[method]), source.name)
         with torch.no_grad():  # adapters start as the identity, which would hide a lost one
             for parameter in model.parameters():

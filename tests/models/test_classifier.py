@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.models_for_tests import tiny_bert, tiny_llama, tiny_roberta
 
-from textassay.config.schema import MethodSection
+from textassay.config.schema import MethodSection, ModelSection
 from textassay.data.encode import encode_texts
 from textassay.data.labels import LabelMap
 from textassay.errors import UsageError
@@ -17,11 +17,12 @@ from textassay.models.predict import compute_logits, pad_batch
 from textassay.models.source import find_model
 
 LABELS = LabelMap(("bad", "fine", "good"))
+SECTION = ModelSection(max_seq_length=32)
 FAMILIES = {"bert": tiny_bert, "roberta": tiny_roberta, "llama": tiny_llama}
 
 
 def build(make, folder: Path, **settings):
-    return build_classifier(find_model(str(make(folder))), LABELS, 32, None, **settings)
+    return build_classifier(find_model(str(make(folder))), LABELS, SECTION, None, **settings)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,7 +92,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None
     bert, llama = tiny_bert(tmp_path / "bert"), tiny_llama(tmp_path / "llama")
     (bert / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes())
     with pytest.raises(UsageError, match="another architecture"):
-        build_classifier(find_model(str(bert)), LABELS, 32, None)
+        build_classifier(find_model(str(bert)), LABELS, SECTION, None)
 
 
 def test_labels_stand_in_the_config(tmp_path: Path) -> None:

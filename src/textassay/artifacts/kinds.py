@@ -13,8 +13,10 @@ from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json
-from textassay.models.classifier import SETTINGS_KEY, load_tokenizer, load_weights
+from textassay.models.bottleneck import register
+from textassay.models.classifier import SETTINGS_KEY, load_tokenizer, load_weights, skeleton
 from textassay.models.methods import is_adapter
+from textassay.models.quantization import dequantized
 from textassay.models.source import Source, find_model
 
 ADAPTER, MODEL = "adapter", "model"
@@ -96,14 +98,14 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
 
 def _load(folder: Path, base: str | None) -> Loaded:
     kind = find_kind(folder)
-    config = AutoConfig.from_pretrained(folder)
+    config = read_config(folder)
     labels = _labels(folder, config)
     tokenizer = load_tokenizer(str(folder))
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     source = None
     if kind == ADAPTER:
-        model, source = _load_adapter(folder, config, base)
+        model, source = load_adapter(folder, config, base)
     else:
         model = _load_model(folder, config)
     settings = getattr(config, SETTINGS_KEY, None) or {}
@@ -119,12 +121,26 @@ def _load(folder: Path, base: str | None) -> Loaded:
     )
 
 
-def _load_adapter(folder: Path, config: Any, base: str | None) -> tuple[Any, Source]:
+def read_config(folder: Path) -> Any:
+    """The model's config in an artifact."""
+    return AutoConfig.from_pretrained(folder)
+
+
+def load_adapter(
+    folder: Path, config: Any, base: str | None, dequantize: bool = False
+) -> tuple[Any, Source]:
+    """A PeftModel with its base, every key in its place, and where the base was found.
+
+    `dequantize` turns a base in 4 bits back into numbers before the adapter is put on it.
+    """
     from peft import PeftModel, get_peft_model_state_dict
 
+    register()
     adapter = read_json(folder / "adapter_config.json")
     source = find_model(base or adapter["base_model_name_or_path"], adapter.get("revision"))
     model, _ = load_weights(str(source.path), config)
+    if dequantize:
+        model = dequantized(model, skeleton(config))
     with safe_open(folder / WEIGHTS[ADAPTER], framework="pt") as tensors:
         saved = set(tensors.keys())
     try:

@@ -15,7 +15,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file; --env_file names a .env file.")
     try:
-        found = dotenv_values(path, interpolate=False)
+        found = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is not text; --env_file names a .env file.") from None
     return {name: value or "" for name, value in found.items()}

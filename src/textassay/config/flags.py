@@ -50,7 +50,7 @@ def run_options(launcher: str) -> Callable[[Callable[["Run"], Any]], click.Comma
             seed = job.seeds[0]
             if len(job.seeds) > 1:
                 say(f"seed {seed}, the first of {len(job.seeds)}; bash train.sh runs them all")
-            path = output_dir or Path("runs") / job.name / f"seed-{seed}"
+            path = output_dir or Path(job.artifact.runs_dir) / job.name / f"seed-{seed}"
             run = Run(job, seed, path, given["force"], given["resume_from_checkpoint"])
             function(run)
 
@@ -72,11 +72,17 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
         from textassay.files import project_root
 
         runs = []
-        for job_file in job_files or (project_root() / "jobs" / "quickstart.yaml",):
+        named: tuple[Path | None, ...] = job_files
+        if not named:  # a .env file is a job of its own
+            quickstart = project_root() / "jobs" / "quickstart.yaml"
+            named = (None,) if given["env_file"] else (quickstart,)
+        for job_file in named:
             job, settings = _resolve(job_file, None, given)
             if given["show_config"]:
                 _print_settings(settings)
-            runs.append((job_file, runs_of(job, output_dir or Path("runs"), given["force"])))
+            runs.append(
+                (job_file, runs_of(job, output_dir or Path(job.artifact.runs_dir), given["force"]))
+            )
         if not given["show_config"]:
             function(runs, _as_arguments(given))
 
@@ -117,6 +123,7 @@ def _setting_options() -> list[click.Option]:
         options.append(_option(flag, text, shown, boolean))
     options += [_option(flag, "the same as --precision", True, True) for flag in PRECISION_FLAGS]
     options.append(_option("use_lora", "the same as --method lora", True, True))
+    options.append(_option("use_qlora", "--method lora with --load_in_4bit", True, True))
     return options + [
         _option(f, f"the same as {k}", f == "seed", False) for f, k in ALIASES.items()
     ]
@@ -157,6 +164,8 @@ def _overrides(given: dict[str, Any]) -> dict[str, str]:
               if name in _keys() and value is not None}  # fmt: skip
     if given.get("use_lora") == "true":
         chosen["method.name"] = "lora"
+    if given.get("use_qlora") == "true":
+        chosen |= {"method.name": "lora", "model.load_in_4bit": "true"}
     return chosen
 
 

@@ -51,6 +51,8 @@ def peft_fields() -> dict[str, dict[str, str]]:
 
     table: dict[str, dict[str, str]] = {}
     for peft_type, config in sorted(CONFIGS.items(), key=lambda item: item[0].value):
+        if not config.__module__.startswith("peft."):
+            continue  # ours, once models/bottleneck.py has registered it
         hints = typing.get_type_hints(config)
         names = [f.name for f in dataclasses.fields(config) if f.name not in PEFT_INTERNAL]
         table[peft_type.value.lower()] = {name: kind_of(hints[name]) for name in sorted(names)}
@@ -59,8 +61,8 @@ def peft_fields() -> dict[str, dict[str, str]]:
 
 def flags() -> list[tuple[str, str, str, bool, bool]]:
     """(flag, setting, help, shown, boolean) for every setting; library fields are not shown."""
-    from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
-    from textassay.config.schema import ELSEWHERE, SECTIONS, Job
+    from textassay.config.library_fields import TRAINING_ARGUMENTS
+    from textassay.config.schema import ELSEWHERE, METHODS, SECTIONS, Job
 
     spelled = {
         "data.path": "data_path", "data.name": "data_name", "method.name": "method",
@@ -81,12 +83,12 @@ def flags() -> list[tuple[str, str, str, bool, bool]]:
         if field not in taken and field not in ELSEWHERE:
             rows.append((field, f"training.{field}", "see transformers", False))
             taken.add(field)
-    for field in sorted({name for fields in PEFT_FIELDS.values() for name in fields}):
+    for field in sorted({name for fields in METHODS.values() for name in fields}):
         if field not in taken and len(field) > 1:
             rows.append((field, f"method.{field}", "see peft", False))
             taken.add(field)
     booleans = {f"training.{k}" for k, kind in TRAINING_ARGUMENTS.items() if kind == "bool"}
-    for fields in PEFT_FIELDS.values():
+    for fields in METHODS.values():
         booleans |= {f"method.{k}" for k, kind in fields.items() if kind == "bool"}
     for section, model in SECTIONS.items():
         booleans |= {

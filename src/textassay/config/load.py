@@ -1,5 +1,6 @@
 """From defaults, job file, environment and flags to one checked job that knows its sources."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,17 @@ import yaml
 from pydantic import ValidationError
 
 from textassay.config.dotenv import read_env_file, settings_in
+from textassay.config.emotion_env import emotion_settings, is_emotion_env
 from textassay.config.names import nearest
 from textassay.config.schema import SECTIONS, Job
+from textassay.console import warn
 from textassay.errors import UsageError
 
-LISTS = {"seeds", "data.column_names", "method.target_modules", "method.modules_to_save"}
+LISTS = {
+    "seeds", "data.column_names", "data.labels", "method.target_modules", "method.modules_to_save",
+    "method.exclude_modules", "method.feedforward_modules",
+}  # fmt: skip
+LISTED = re.compile(r"[\w.]+|.*,.*")  # one name, or several
 RAISED = "Value error, "  # what pydantic puts before the message of a ValueError
 
 
@@ -43,7 +50,7 @@ def resolve_job(
     if job_file:
         layers.append((str(job_file), read_job_file(job_file)))
     if env_file:
-        layers.append((str(env_file), settings_in(read_env_file(env_file))))
+        layers += _layers_of(env_file)
     layers.append(("environment", settings_in(environ)))
     layers.append(("flag", flags))
     for source, layer in layers:
@@ -53,6 +60,22 @@ def resolve_job(
     _apply_name(given, job_file)
     job = _checked(given)
     return job, _with_defaults(job, given)
+
+
+def _layers_of(env_file: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """The settings of a `.env` file; those of the older emotion trainer first."""
+    variables = read_env_file(env_file)
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if is_emotion_env(variables):
+        try:
+            settings, notes = emotion_settings(variables)
+        except ValueError as error:
+            raise UsageError(f"{env_file}: {error}; ranks and dropouts are numbers.") from None
+        for note in notes:
+            warn(f"{env_file}: {note}")
+        layers.append((str(env_file), settings))
+    layers.append((str(env_file), settings_in(variables)))
+    return layers
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
@@ -82,8 +105,8 @@ def read_job_file(path: Path) -> dict[str, Any]:
 
 
 def _listed(key: str, value: Any) -> Any:
-    """Lists arrive from flags and variables as `a,b`."""
-    if key in LISTS and isinstance(value, str) and (key == "seeds" or "," in value):
+    """Lists arrive from flags and variables as `a,b`; other texts are PEFT's patterns."""
+    if key in LISTS and isinstance(value, str) and (key == "seeds" or LISTED.fullmatch(value)):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
@@ -135,7 +158,7 @@ def _explain(error: ValidationError, given: dict[str, Setting]) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if not isinstance(part, int)]
     key = ".".join(path)
-    blamed = given.get(key) or given.get(f"{key}.{_subject(first['msg'])}")
+    blamed = given.get(key) or given.get(f"{key}.{_subject(first['msg'])}".lstrip("."))
     source = blamed.source if blamed else _any_source(key, given)
     if first["type"] == "extra_forbidden":
         model = SECTIONS[path[0]] if len(path) > 1 else Job
@@ -143,7 +166,7 @@ def _explain(error: ValidationError, given: dict[str, Setting]) -> str:
     message = first["msg"].removeprefix(RAISED)
     message = message[0].lower() + message[1:]
     got = f" (it is {given[key].value!r})" if key in given else ""
-    return f"{source}: {key or 'job'}: {message}{got}"
+    return f"{source}: {f'{key}: ' if key else ''}{message}{got}"
 
 
 def _subject(message: str) -> str:

@@ -36,7 +36,8 @@ class Run:
 
     def fingerprint(self) -> str:
         """A hash of everything that may change the result. Names and the device do not."""
-        content = self.job.model_dump(mode="json", exclude={"name", "seeds", "resources"})
+        harmless: Any = {"name": True, "seeds": True, "resources": True, "artifact": {"runs_dir"}}
+        content = self.job.model_dump(mode="json", exclude=harmless)
         return sha256_text(json.dumps({**content, "seed": self.seed}, sort_keys=True))
 
     def is_finished(self) -> bool:

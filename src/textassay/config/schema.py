@@ -11,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
 from textassay.config.names import as_kind, nearest, typed_fields
 
+# The method that models/bottleneck.py adds to PEFT.
+METHODS = {
+    **PEFT_FIELDS,
+    "bottleneck": {"target_modules": "list", "bottleneck_size": "int", "modules_to_save": "list"},
+}
 # What TrainingArguments calls by these names is decided elsewhere in a job.
 ELSEWHERE = {
     "output_dir": "the flag --output_dir",
@@ -58,6 +63,9 @@ class DataSection(Section):
     column_names: list[str] | None = Field(
         None, description="names for the columns of files that have no header line"
     )
+    labels: list[str] | None = Field(
+        None, description="the labels that may occur, in this order; any other is an error"
+    )
     prompt: str | None = Field(
         None, description="a template with {text} and, if wanted, {class_labels}"
     )
@@ -93,6 +101,17 @@ class ModelSection(Section):
     )
     revision: str | None = Field(None, description="a hub revision: branch, tag or commit")
     max_seq_length: int = Field(128, ge=4, description="tokens a text is cut to, prompt included")
+    head: Literal["linear", "mlp", "label_scoring"] = Field(
+        "linear",
+        description="linear; mlp: 512, 256, labels; label_scoring: no head, a decoder scores each "
+        "label's tokens after the prompt",
+    )
+    load_in_4bit: bool = Field(False, description="QLoRA: a frozen base in 4 bits (bitsandbytes)")
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="QLoRA's data type")
+    bnb_4bit_use_double_quant: bool = Field(True, description="quantise the constants too")
+    bnb_4bit_compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="what QLoRA multiplies in"
+    )
 
 
 class MethodSection(Section):
@@ -100,15 +119,17 @@ class MethodSection(Section):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str = Field("lora", description="full, or a PEFT method: lora, ia3, vera, oft …")
+    name: str = Field(
+        "lora", description="full, bottleneck, or a PEFT method: lora, ia3, vera, oft …"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _known_fields(cls, given: dict[str, Any]) -> dict[str, Any]:
         name = str(given.get("name", "lora")).lower()
-        if name != "full" and name not in PEFT_FIELDS:
-            raise ValueError(f"{name!r} is not a method; {nearest(name, ['full', *PEFT_FIELDS])}")
-        fields = PEFT_FIELDS.get(name, {})
+        if name != "full" and name not in METHODS:
+            raise ValueError(f"{name!r} is not a method; {nearest(name, ['full', *METHODS])}")
+        fields = METHODS.get(name, {})
         extras = {key: value for key, value in given.items() if key != "name"}
         return {"name": name, **typed_fields(extras, fields, f"method {name}")}
 
@@ -123,7 +144,9 @@ class TrainingSection(Section):
     model_config = ConfigDict(frozen=True, extra="allow", validate_default=True)
 
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate of AdamW")
-    num_train_epochs: float = Field(3.0, gt=0, description="passes over the training rows")
+    num_train_epochs: float = Field(
+        3.0, ge=0, description="passes over the training rows; 0: zero-shot, with label_scoring"
+    )
     max_steps: int = Field(-1, ge=-1, description="optimizer steps instead of epochs; -1: epochs")
     per_device_train_batch_size: int = Field(32, ge=1, description="rows a device and step")
     per_device_eval_batch_size: int = Field(64, ge=1, description="rows a device in evaluation")
@@ -184,6 +207,10 @@ class TrainingSection(Section):
             raise ValueError("must be a finite number")
         return value
 
+    def is_zero_shot(self) -> bool:
+        """Whether nothing is to be trained."""
+        return self.num_train_epochs == 0 and self.max_steps == -1
+
     def library_settings(self) -> dict[str, Any]:
         """Every setting that TrainingArguments knows by the same name."""
         own = {"precision", "class_weights", "early_stopping_patience", "early_stopping_threshold"}
@@ -209,6 +236,25 @@ class ResourcesSection(Section):
     )
 
 
+class ArtifactSection(Section):
+    """Where a run goes, and what is saved beside its artifact."""
+
+    runs_dir: str = Field("runs", description="the directory above <job>/seed-<k>")
+    save_merged: bool = Field(
+        False, description="also merged/: adapter and base as one plain transformers model"
+    )
+    final_model_dir: str | None = Field(
+        None, description="another directory that gets merged model, labels, and the adapter"
+    )
+    save_bin: bool = Field(
+        False, description="there also adapter_model.bin and pytorch_model.bin, the old names"
+    )
+
+    def wants_merged(self) -> bool:
+        """Whether the method has to be one that can be merged."""
+        return self.save_merged or self.final_model_dir is not None
+
+
 class Job(Section):
     """One story: data, model, method, and how often it is told."""
 
@@ -220,6 +266,7 @@ class Job(Section):
     method: MethodSection = MethodSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+    artifact: ArtifactSection = ArtifactSection()
     resources: ResourcesSection = ResourcesSection()
 
     @field_validator("seeds")
@@ -241,6 +288,31 @@ class Job(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _settings_fit_each_other(self) -> Self:
+        if self.training.is_zero_shot() and self.model.head != "label_scoring":
+            raise ValueError(
+                "training.num_train_epochs is 0, which leaves a random head; zero-shot needs "
+                "model.head label_scoring"
+            )
+        if self.artifact.final_model_dir and len(self.seeds) > 1:
+            raise ValueError(
+                f"artifact.final_model_dir holds one model, and the job has {len(self.seeds)} "
+                "seeds; name one seed"
+            )
+        if self.artifact.save_bin and not self.artifact.final_model_dir:
+            raise ValueError("artifact.save_bin goes with artifact.final_model_dir")
+        return self
+
+    @model_validator(mode="after")
+    def _four_bits_are_frozen(self) -> Self:
+        if self.model.load_in_4bit and self.method.name == "full":
+            raise ValueError(
+                "model.load_in_4bit freezes the base, so it goes with a PEFT method such as lora, "
+                "not with full"
+            )
+        return self
+
 
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
@@ -248,5 +320,6 @@ SECTIONS: dict[str, type[Section]] = {
     "method": MethodSection,
     "training": TrainingSection,
     "evaluation": EvaluationSection,
+    "artifact": ArtifactSection,
     "resources": ResourcesSection,
 }

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,6 +17,7 @@ WHOLE_NUMBER = re.compile(r"^[+-]?\d+$")
 DECIMAL = re.compile(r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d+)?[eE][+-]?\d+)$")
 LIST_OF_SEVERAL = re.compile(r"^\[.*,.*\]$|^\d+(,\d+)+$", re.DOTALL)
 SHOWN = 3
+PLACES = ("label", "file", "line")
 SCHEMA = pa.schema(
     [
         ("text", pa.large_string()),
@@ -81,14 +82,27 @@ def _label_name(label: str, values: Mapping[str, str] | None, file: str, line: i
     return values[plain]
 
 
+def refuse_other_labels(tables: Mapping[str, pa.Table], allowed: Sequence[str]) -> list[str]:
+    """DataError for a label that is not among the allowed ones; notes on those without a row."""
+    for table in tables.values():
+        for label, file, line in zip(*(table[name].to_pylist() for name in PLACES), strict=True):
+            if label not in allowed:
+                raise DataError(
+                    f"{file}, line {line}: the label {label!r} is none of those that may occur "
+                    f"({', '.join(allowed)}); mend the row, or add the label to data.labels "
+                    "(TARGET_EMOTIONS in an emotion trainer's .env)."
+                )
+    found = set(tables["train"]["label"].unique().to_pylist())
+    return [
+        f"no row has the label {label}, so the model does not know it"
+        for label in allowed
+        if label not in found
+    ]
+
+
 def refuse_strange_labels(table: pa.Table) -> None:
     """DataError where the labels of a table are not classes: measurements, or a mixture."""
-    places = zip(
-        table["label"].to_pylist(),
-        table["file"].to_pylist(),
-        table["line"].to_pylist(),
-        strict=True,
-    )
+    places = zip(*(table[name].to_pylist() for name in PLACES), strict=True)
     numbers, words = None, None
     for label, file, line in places:
         if DECIMAL.match(label):

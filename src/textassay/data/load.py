@@ -9,7 +9,13 @@ import pyarrow as pa
 
 from textassay.config.schema import DataSection
 from textassay.data.catalog import Entry, Form, read_entry
-from textassay.data.clean import is_withheld, refuse_strange_labels, settle_bad_rows, usable_rows
+from textassay.data.clean import (
+    is_withheld,
+    refuse_other_labels,
+    refuse_strange_labels,
+    settle_bad_rows,
+    usable_rows,
+)
 from textassay.data.columns import find_columns
 from textassay.data.hub import read_hub
 from textassay.data.labels import LabelMap, refuse_unknown_labels
@@ -56,9 +62,11 @@ def load_dataset(section: DataSection) -> Dataset:
     _refuse_unusable(tables, first_file)
     _refuse_identical(tables)
     notes += _count_overlaps(tables)
+    if section.labels:
+        notes += refuse_other_labels(tables, section.labels)
     seed = _split_seed(section, entry)
     notes += _cut_missing_splits(tables, section, seed)
-    order = entry.labels if entry else None
+    order = section.labels or (entry.labels if entry else None)
     labels = LabelMap.from_labels(tables["train"]["label"].to_pylist(), order)
     for split in ("validation", "test"):
         refuse_unknown_labels(_where(tables[split], split), _labels(tables[split]), labels)
@@ -136,8 +144,8 @@ def _read_paths(
 def _clean(
     files: dict[str, list[Rows]], section: DataSection, form: Form, entry: Entry | None
 ) -> tuple[dict[str, pa.Table], list[BadRow]]:
-    meanings = entry.values(form) if entry else None
     """A table for each split. Takes the rows out of `files`, so that they stand in memory once."""
+    meanings = entry.values(form) if entry else None
     tables, bad = {}, []
     for split in list(files):
         cleaned = []

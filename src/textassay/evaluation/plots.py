@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from textassay.evaluation.fonts import LATIN, families
 from textassay.files import replacing
 
 INK, ACCENT, SECOND = "#1f2933", "#0b6e4f", "#c8553d"
@@ -63,19 +63,12 @@ def _curve(axes: Any, history: list[dict[str, Any]], key: str, color: str, label
         axes.plot(*zip(*points, strict=True), color=color, label=label, marker=marker, ms=4)
 
 
-def _drawable(labels: Sequence[str]) -> tuple[list[str], str]:
-    """Label names and a font that has their characters; ids where no font on the machine does."""
-    wanted = {ord(character) for label in labels for character in label}
-    if max(wanted) < 0x250:  # DejaVu, which matplotlib brings, has all Latin letters
-        return [label if len(label) <= 24 else f"{label[:23]}…" for label in labels], "sans-serif"
-    for entry in font_manager.fontManager.ttflist:
-        try:
-            characters = font_manager.get_font(entry.fname).get_charmap()
-        except (OSError, RuntimeError):
-            continue
-        if wanted <= set(characters):
-            return list(labels), entry.name
-    return [str(index) for index in range(len(labels))], "sans-serif"
+def _drawable(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Label names and fonts that have their characters; ids where no font on the machine does."""
+    found = families("".join(sorted(set("".join(labels)))))
+    if found is None:
+        return [str(index) for index in range(len(labels))], [LATIN]
+    return [label if len(label) <= 24 else f"{label[:23]}…" for label in labels], found
 
 
 def _save(figure: Figure, path: Path) -> None:

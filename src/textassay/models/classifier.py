@@ -1,21 +1,31 @@
 """A classifier out of a base model and labels: the head, the pad token, the label names."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
 import transformers
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
+from textassay.config.schema import ModelSection
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import UsageError
-from textassay.models.source import Source, weight_files
+from textassay.models.heads import LABEL_SCORING, MlpHead, classifier_class, position_by_mask
+from textassay.models.quantization import (
+    loading_arguments,
+    prepare_quantized,
+    quantization_settings,
+)
+from textassay.models.scoring import label_token_ids, tokens_behind
+from textassay.models.source import Source, checkpoint_shapes, weight_files
 
 SETTINGS_KEY = "textassay"
 VOCABULARIES = (
@@ -52,16 +62,21 @@ def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
 
 
 def build_classifier(
-    source: Source, labels: LabelMap, max_length: int, prompt: Prompt | None
+    source: Source,
+    labels: LabelMap,
+    section: ModelSection,
+    prompt: Prompt | None,
+    trained_whole: Sequence[str] = (),
 ) -> BuiltClassifier:
-    """The base model with a head for these labels, in fp32 on the CPU.
+    """The base model with a head for these labels, on the CPU, in fp32 unless it is quantised.
 
     The head, and whatever else the checkpoint does not hold or holds in another shape, starts from
-    the process's random state. Raises UsageError where the checkpoint does not fit its own config.
+    the process's random state. `trained_whole` names modules that are trained as they are, which
+    are never quantised. Raises UsageError where the checkpoint does not fit its own config.
     """
     weights = weight_files(source.path)
     with _readable(source, "its tokenizer"):
-        tokenizer = load_tokenizer(str(source.path), max_length)
+        tokenizer = load_tokenizer(str(source.path), section.max_seq_length)
     with _readable(source, "its config.json"):
         config = AutoConfig.from_pretrained(
             source.path,
@@ -71,12 +86,37 @@ def build_classifier(
             problem_type="single_label_classification",
         )
     _agree_on_pad_token(tokenizer, config)
-    setattr(config, SETTINGS_KEY, input_settings(max_length, prompt))
+    label_tokens, behind = None, 0
+    if section.head == LABEL_SCORING:
+        if prompt is None:
+            raise UsageError("model.head: label_scoring needs data.prompt, whose end asks for it.")
+        label_tokens, behind = label_token_ids(tokenizer, labels, prompt), tokens_behind(tokenizer)
+    settings = input_settings(section, prompt, label_tokens, behind)
+    setattr(config, SETTINGS_KEY, settings)
     with _readable(source, f"{config.model_type}, {weights[0].name}"):
+        if section.load_in_4bit:
+            plain = skeleton(config)
+            fresh = fresh_modules(plain, checkpoint_shapes(source.path), source.name)
+            # PEFT takes the end of a path for a module's name, bitsandbytes its beginning.
+            named = [n for n, _ in plain.named_modules() if n.endswith(tuple(trained_whole))]
+            whole = [*_head(plain), *fresh, *named]
+            settings["quantization"] = quantization_settings(section, plain, whole)
         model, info = load_weights(str(source.path), config)
-    _refuse_too_long(model, max_length)
+    refuse_too_long(model, section.max_seq_length + longest(label_tokens))
     unfilled = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-    return BuiltClassifier(model, tokenizer, _fresh_modules(model, unfilled, source))
+    return BuiltClassifier(model, tokenizer, _modules_of(model, unfilled, source.name))
+
+
+def longest(label_tokens: list[list[int]] | None) -> int:
+    """How many tokens label scoring puts behind a text at most."""
+    return max(len(tokens) for tokens in label_tokens) - 1 if label_tokens else 0
+
+
+def skeleton(config: Any) -> Any:
+    """The classifier that a config of ours describes, with tensors on `meta`: no weights."""
+    settings = getattr(config, SETTINGS_KEY)
+    with torch.device("meta"):
+        return classifier_class(config, settings)(config)
 
 
 @contextmanager
@@ -104,45 +144,69 @@ def _agree_on_pad_token(tokenizer: Any, config: Any) -> None:
 
 
 def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
-    """A sequence classifier in fp32 and the library's report on keys; its warnings are silenced.
+    """A classifier and the library's report on keys; its warnings are silenced.
 
-    The caller checks the report, which the warnings only repeat.
+    Head and quantisation are what the config's own settings say. The caller checks the report,
+    which the warnings only repeat.
     """
+    settings = getattr(config, SETTINGS_KEY, None) or {}
+    quantization = settings.get("quantization")
+    model_class = classifier_class(config, settings)
+    arguments = loading_arguments(quantization)
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = model_class.from_pretrained(
             folder,
             config=config,
             dtype="float32",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             weights_only=True,
+            **arguments,
         )
     finally:
         transformers.logging.set_verbosity(before)
+    for name, module in model.named_modules():
+        if isinstance(module, MlpHead) and f"{name}.0.weight" in info["missing_keys"]:
+            module.reset_parameters()
+    position_by_mask(model)
+    if quantization:
+        prepare_quantized(model)
     return model, info
 
 
-def input_settings(max_length: int, prompt: Prompt | None) -> dict[str, Any]:
-    """What a predictor must know about the input; kept in the model's config."""
+def input_settings(
+    section: ModelSection,
+    prompt: Prompt | None,
+    label_tokens: list[list[int]] | None = None,
+    tokens_behind_text: int = 0,
+) -> dict[str, Any]:
+    """What a predictor must know beside the library's config; kept in it."""
     return {
-        "max_seq_length": max_length,
+        "max_seq_length": section.max_seq_length,
         "prompt": None if prompt is None else {"head": prompt.head, "tail": prompt.tail},
+        "head": section.head,
+        "label_tokens": label_tokens,
+        "tokens_behind_text": tokens_behind_text,
+        "quantization": None,
     }
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(trainable, all) parameters; shared ones count once."""
-    parameters = list(model.parameters())
-    return (
-        sum(p.numel() for p in parameters if p.requires_grad),
-        sum(p.numel() for p in parameters),
-    )
+    """(trainable, all) parameters; shared ones and those in 4 bits count once."""
+    sizes = [(parameter.requires_grad, _size(parameter)) for parameter in model.parameters()]
+    return sum(size for trains, size in sizes if trains), sum(size for _, size in sizes)
 
 
-def _refuse_too_long(model: Any, max_length: int) -> None:
+def _size(parameter: nn.Parameter) -> int:
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else math.prod(packed.shape)
+
+
+def refuse_too_long(model: Any, max_length: int) -> None:
+    """UsageError where texts of `max_length` tokens have more positions than the model."""
     positions = getattr(model.config, "max_position_embeddings", None)
     for name, module in model.named_modules():
         # RoBERTa and its kin count positions from the padding index on.
@@ -158,17 +222,51 @@ def _refuse_too_long(model: Any, max_length: int) -> None:
         )
 
 
-def _fresh_modules(model: Any, unfilled: list[str], source: Source) -> list[str]:
-    """Modules to train and save beside an adapter: the head, and what the checkpoint left open."""
+def fresh_modules(model: Any, checkpoint: Mapping[str, Sequence[int]], name: str) -> list[str]:
+    """Modules to train and save beside an adapter, found by comparing keys and shapes alone.
+
+    `checkpoint` is {key: shape}; no weights are needed, neither the model's nor the checkpoint's.
+    """
+    prefix = f"{model.base_model_prefix}."
+    held = {_plain_key(key, prefix): tuple(shape) for key, shape in checkpoint.items()}
+    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
+    unfilled = [
+        key for key, tensor in model.state_dict().items()
+        if held.get(key.removeprefix(prefix)) != tuple(tensor.shape) and key not in tied
+    ]  # fmt: skip
+    return _modules_of(model, unfilled, name)
+
+
+def _plain_key(key: str, prefix: str) -> str:
+    """A checkpoint's key without the backbone's prefix, and as it is spelt today."""
+    plain = key.removeprefix(prefix)
+    for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
+        plain = plain.replace(old, new)
+    return plain
+
+
+def _modules_of(model: Any, unfilled: list[str], name: str) -> list[str]:
+    """The head, and the modules inside the backbone that the checkpoint left open."""
     backbone = f"{model.base_model_prefix}."
     inside = [key for key in unfilled if key.startswith(backbone)]
     total = sum(1 for key in model.state_dict() if key.startswith(backbone))
     if len(inside) > total / 4:
         raise UsageError(
-            f"{source.name}: its weights do not fit its config ({len(inside)} of {total} tensors "
+            f"{name}: its weights do not fit its config ({len(inside)} of {total} tensors "
             f"of the backbone are missing, {inside[0]} among them); it is another architecture."
         )
-    children = [name for name, child in model.named_children() if list(child.parameters())]
-    head = [name for name in children if name != model.base_model_prefix]
     parents = {key.rpartition(".")[0] for key in inside}
-    return [*head, *sorted(parents)]
+    if getattr(model.config, SETTINGS_KEY)["head"] == LABEL_SCORING:
+        outside = [key for key in unfilled if not key.startswith(backbone)]
+        if outside:
+            raise UsageError(
+                f"{name}: holds no {outside[0]}; label_scoring needs a language model."
+            )
+        return sorted(parents)
+    return [*_head(model), *sorted(parents)]
+
+
+def _head(model: Any) -> list[str]:
+    """The modules with weights beside the backbone: a head, or the output layer of an LM."""
+    children = [child for child, module in model.named_children() if list(module.parameters())]
+    return [child for child in children if child != model.base_model_prefix]

@@ -14,6 +14,8 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from textassay.models.dora import speed_up_dora
+
 ATTENTION = "textassay_cpu"
 READ_BY_FIRST_POSITION = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
 LAYER = re.compile(r"encoder\.layer\.\d+$")
@@ -131,6 +133,7 @@ def speed_up(model: Any, precision: str) -> None:
                 setattr(module, name, dropout(child.p))
         if precision == "bf16" and type(module) is nn.Linear:
             _round_frozen(module)
+    speed_up_dora(model)
     if _reads_first_position(model):
         _compute_first_position_only(model)
     if _takes_attention(model):
@@ -170,7 +173,7 @@ def _compute_first_position_only(model: Any) -> None:
     """
     layers = [module for name, module in model.named_modules() if LAYER.search(name)]
     layers[-1].attention.output.register_forward_pre_hook(
-        lambda _, inputs: tuple(hidden[:, :1] for hidden in inputs)
+        lambda _, inputs: tuple(hidden[:, :1].contiguous() for hidden in inputs)
     )
 
 

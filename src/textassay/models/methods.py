@@ -5,11 +5,14 @@ from typing import Any
 
 from peft import PeftConfig, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from textassay.config.schema import MethodSection
 from textassay.errors import UsageError
-from textassay.models.classifier import BuiltClassifier
+from textassay.models.bottleneck import register
+from textassay.models.classifier import SETTINGS_KEY, BuiltClassifier, refuse_too_long
+from textassay.models.heads import LABEL_SCORING
 
 
 def attach(built: BuiltClassifier, method: MethodSection, base_name: str) -> Any:
@@ -20,36 +23,109 @@ def attach(built: BuiltClassifier, method: MethodSection, base_name: str) -> Any
     """
     if method.name == "full":
         return built.model
-    config = peft_config(method, built.fresh, base_name)
-    try:
-        model = get_peft_model(built.model, config)
-    except ValueError as error:
-        linear = sorted({name.rpartition(".")[2] for name, module in built.model.named_modules()
-                         if isinstance(module, nn.Linear)})  # fmt: skip
-        raise UsageError(
-            f"method: {method.name} with target_modules {method.settings().get('target_modules')} "
-            f"does not fit this model ({str(error).split('. ')[0]}); its linear modules end in "
-            f"{', '.join(linear)}."
-        ) from None
+    config = peft_config(method, built.fresh, base_name, _task_of(built.model))
+    model = _put_on(built.model, config, method)
+    if getattr(config, "modules_to_save", None):
+        # PEFT adds the heads' usual names, again and again.
+        config.modules_to_save = list(dict.fromkeys(config.modules_to_save))
     # PEFT puts the folder that the base was loaded from there, which means nothing elsewhere.
     config.base_model_name_or_path = base_name
     return model
 
 
-def peft_config(method: MethodSection, fresh: list[str], base_name: str) -> PeftConfig:
+def _put_on(model: Any, config: PeftConfig, method: MethodSection) -> Any:
+    """PEFT's model. Each of its forty methods has errors of its own; all become a UsageError."""
+    if config.is_prompt_learning:
+        _refuse_virtual_tokens(model, method.name)
+        longest = getattr(model.config, SETTINGS_KEY)["max_seq_length"]
+        refuse_too_long(model, longest + (getattr(config, "num_virtual_tokens", None) or 0))
+    try:
+        return get_peft_model(model, config)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0].split(". ")[0]
+        if not isinstance(error, ValueError):
+            raise UsageError(
+                f"method: PEFT cannot put {method.name} on this model with the settings "
+                f"{method.settings()} ({type(error).__name__}: {reason[:200]}); see its page in "
+                "PEFT's documentation for what it needs."
+            ) from None
+        linear = sorted({name.rpartition(".")[2] for name, module in model.named_modules()
+                         if isinstance(module, nn.Linear)})  # fmt: skip
+        raise UsageError(
+            f"method: {method.name} with target_modules {method.settings().get('target_modules')} "
+            f"does not fit this model ({reason}); its linear modules end in {', '.join(linear)}."
+        ) from None
+
+
+def peft_config(
+    method: MethodSection, fresh: list[str], base_name: str, task: TaskType = TaskType.SEQ_CLS
+) -> PeftConfig:
     """PEFT's config for the method, with the fresh modules among those to save."""
+    register()
     config_class = _config_class(method.name)
     fields = {field.name for field in dataclasses.fields(config_class)}
     settings = method.settings()
     if "modules_to_save" in fields:
         named = list(settings.get("modules_to_save") or [])
-        settings["modules_to_save"] = [*(m for m in fresh if not _is_within(m, named)), *named]
+        whole = [*(m for m in fresh if not _is_within(m, named)), *named]
+        settings["modules_to_save"] = whole or None
     try:
-        return config_class(
-            task_type=TaskType.SEQ_CLS, base_model_name_or_path=base_name, **settings
-        )
+        return config_class(task_type=task, base_model_name_or_path=base_name, **settings)
     except (TypeError, ValueError) as error:
         raise UsageError(f"method: {method.name}: {error}") from None
+
+
+def refuse_unmergeable(model: Any) -> None:
+    """UsageError before the training where a merged model is wanted and the method allows none."""
+    if not is_adapter(model):
+        return
+    method = model.active_peft_config.peft_type.value.lower()
+    try:
+        model.base_model._check_merge_allowed()
+    except AttributeError:  # virtual tokens: there is no tuner around the model
+        reason = "it adds tokens, not weights"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return
+    raise UsageError(
+        f"artifact.save_merged: {method} cannot be merged into the weights ({reason}); leave "
+        "save_merged and final_model_dir out."
+    )
+
+
+def merge(model: Any) -> Any:
+    """The plain transformers model that computes what base and adapter compute together.
+
+    The adapter's model is used up. UsageError where the method is no change of weights.
+    """
+    method = model.active_peft_config.peft_type.value.lower()
+    try:
+        merged = model.merge_and_unload()
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"{method}: this method cannot be merged into the weights ({str(error).split('. ')[0]})"
+            "; ship the adapter as it is."
+        ) from None
+    for name, module in list(merged.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):  # which PEFT's ln_tuning leaves behind
+            whole = module.unload_and_optionally_merge_module(True, False, None)
+            merged.set_submodule(name, whole)
+    return merged
+
+
+def _task_of(model: Any) -> TaskType:
+    scores_labels = getattr(model.config, SETTINGS_KEY)["head"] == LABEL_SCORING
+    return TaskType.CAUSAL_LM if scores_labels else TaskType.SEQ_CLS
+
+
+def _refuse_virtual_tokens(model: Any, method: str) -> None:
+    """Methods that put virtual tokens before the text hand over embeddings and no token ids."""
+    if hasattr(model, "score") or _task_of(model) is TaskType.CAUSAL_LM:
+        raise UsageError(
+            f"method.name: {method} hides the tokens from a decoder, which then cannot find a "
+            "text's last one; use it with an encoder, or lora here."
+        )
 
 
 def is_adapter(model: Any) -> bool:

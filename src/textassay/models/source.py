@@ -5,6 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from safetensors import safe_open
+
 from textassay.errors import UsageError
 from textassay.files import sha256_file, sha256_files
 
@@ -43,6 +46,20 @@ def weight_files(folder: Path) -> list[Path]:
     raise UsageError(
         f"{folder}: holds no model.safetensors and no pytorch_model.bin, so it is no base model."
     )
+
+
+def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """{key: shape} of the weights in a folder; of safetensors only the headers are read."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in weight_files(folder):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (no mapping)
+                    shapes[key] = tuple(tensors.get_slice(key).get_shape())
+        else:
+            state = torch.load(file, map_location="meta", weights_only=True)
+            shapes |= {key: tuple(tensor.shape) for key, tensor in state.items()}
+    return shapes
 
 
 def find_model(name: str, revision: str | None = None) -> Source:

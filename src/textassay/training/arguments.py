@@ -19,6 +19,9 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
         known = nearest(metric, [*NAMES, "loss"])
         raise UsageError(f"training.metric_for_best_model: {metric!r} is no metric; {known}")
     settings = training.library_settings()
+    if run.job.model.load_in_4bit:
+        # What QLoRA uses; its paged optimizer exists on GPUs alone.
+        settings.setdefault("optim", "adamw_torch" if device.type == "cpu" else "paged_adamw_8bit")
     # Rotation is ours (checkpoints.py): the library deletes before the new checkpoint is whole.
     settings.pop("save_total_limit")
     try:

@@ -10,7 +10,7 @@ from textassay.console import err, out, say
 from textassay.errors import TextassayError
 from textassay.files import project_root
 
-Jobs = Sequence[tuple[Path, list[Run]]]
+Jobs = Sequence[tuple[Path | None, list[Run]]]
 
 
 def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
@@ -36,10 +36,15 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
         raise TextassayError(f"{len(failed)} of the runs failed: {', '.join(failed)}.")
 
 
-def _run_in_process(job_file: Path, run: Run, overrides: Sequence[str]) -> int:
+def _run_in_process(job_file: Path | None, run: Run, overrides: Sequence[str]) -> int:
     script = project_root() / "scripts" / f"train_{run.job.launcher}.py"
-    command = [sys.executable, str(script), str(job_file), f"--seed={run.seed}"]
-    command += [f"--output_dir={run.path}", *overrides, *(["--force"] if run.force else [])]
+    command = [sys.executable, str(script), *([str(job_file)] if job_file else [])]
+    command += [
+        f"--seed={run.seed}",
+        f"--output_dir={run.path}",
+        *overrides,
+        *(["--force"] if run.force else []),
+    ]
     return subprocess.run(command).returncode
 
 

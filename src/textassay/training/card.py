@@ -30,6 +30,10 @@ A text classifier with {{ labels|length }} labels: {{ labels|join(", ") }}.
 The validation rows ({{ "{:,}".format(validation.truth|length) }}) picked the checkpoint. Brackets
 are {{ "%.0f"|format(100 * validation.settings.confidence) }}% bootstrap intervals. The test figures
 stand in the run's report. The licences of the base model and of the data apply.
+{%- if not plain %}
+
+Load it with textassay as below: plain transformers does not know its {{ run.job.model.head }} head.
+{%- endif %}
 
 ```python
 from textassay import Classifier
@@ -52,6 +56,7 @@ def model_card(run: Run, dataset: Dataset, base: Source, validation: Evaluation)
         validation=validation,
         labels=dataset.labels.names,
         library="transformers" if run.job.method.name == "full" else "peft",
+        plain=run.job.model.head == "linear",
         prompted=", in a prompt" if run.job.data.prompt else "",
         show=show,
     )

@@ -1,0 +1,114 @@
+"""A frozen base in 4 bits (QLoRA, Dettmers et al. 2023, arXiv:2305.14314), through bitsandbytes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from peft import prepare_model_for_kbit_training
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from textassay.config.schema import ModelSection
+from textassay.errors import TextassayError, UsageError
+
+# How many weights in a row share a scale.
+BLOCK = 64
+
+
+def quantization_settings(
+    section: ModelSection, plain: Any, whole: Sequence[str]
+) -> dict[str, Any]:
+    """What an artifact stores of its quantisation; `whole` names modules that keep their precision.
+
+    The keys are BitsAndBytesConfig's, and the preparation that PEFT does on top, by its name, which
+    must be repeated for the same logits. `plain` is the model's skeleton. UsageError where none of
+    its layers can be quantised.
+    """
+    whole = [*whole, *_without_whole_blocks(plain)]
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": section.bnb_4bit_quant_type,
+        "bnb_4bit_use_double_quant": section.bnb_4bit_use_double_quant,
+        "bnb_4bit_compute_dtype": section.bnb_4bit_compute_dtype,
+        "llm_int8_skip_modules": sorted(set(whole)),
+        "prepare_model_for_kbit_training": True,
+    }
+
+
+def _without_whole_blocks(plain: Any) -> list[str]:
+    """Layers whose rows are no multiple of a block.
+
+    bitsandbytes' kernel for CPUs with AVX-512 multiplies them by another block's scale when it
+    dequantises (0.50.2: weights 20 to 50% off, against 9% by the rounding itself).
+    """
+    widths = {name: module.in_features if isinstance(module, nn.Linear) else module.weight.shape[0]
+              for name, module in plain.named_modules()
+              if isinstance(module, nn.Linear | Conv1D)
+              and name.startswith(f"{plain.base_model_prefix}.")}  # fmt: skip
+    odd = [name for name, width in widths.items() if width % BLOCK]
+    if len(odd) == len(widths):
+        raise UsageError(
+            f"model.load_in_4bit: no layer of this {plain.config.model_type} model has a width "
+            f"that is a multiple of {BLOCK}, which 4 bits need; leave it out."
+        )
+    return odd
+
+
+def loading_arguments(settings: dict[str, Any] | None) -> dict[str, Any]:
+    """What `from_pretrained` needs to quantise while it loads. UsageError without bitsandbytes."""
+    if settings is None:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "model.load_in_4bit: QLoRA needs bitsandbytes; run pip install -c constraints.txt "
+            "-e '.[quantization]'."
+        ) from None
+    library = {k: v for k, v in settings.items() if k != "prepare_model_for_kbit_training"}
+    return {"quantization_config": BitsAndBytesConfig(**library), "device_map": "cpu"}
+
+
+def prepare_quantized(model: Any) -> None:
+    """Make a model that was just quantised trainable and repeatable, in place; the same at reload.
+
+    Everything that is not quantised is kept in fp32 (PEFT's own preparation). bitsandbytes would
+    also repack the weights for a faster kernel at the first evaluation on a CPU: that kernel has no
+    backward, so training would go on without gradients for everything below, and its logits differ.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    backbone = f"{model.base_model_prefix}."
+    for name, module in model.named_modules():
+        if not isinstance(module, Linear4bit):
+            continue
+        if not name.startswith(backbone):
+            raise TextassayError(f"{name} was quantised, which a classifier's head must never be.")
+        module.support_avx512bf16_for_cpu = False
+    # A config that says so would be taken for that of a checkpoint in 4 bits.
+    del model.config.quantization_config
+
+
+def dequantized(model: Any, plain: Any) -> Any:
+    """The model with every weight in fp32 again, its layers of the kinds that `plain` has.
+
+    `plain` is its skeleton: GPT-2 keeps its weights transposed, which bitsandbytes does not give
+    back.
+    """
+    model = model.dequantize().float()
+    model.is_loaded_in_4bit = False  # the library forgets to say so
+    for name, module in plain.named_modules():
+        linear = model.get_submodule(name)
+        if isinstance(module, Conv1D) and isinstance(linear, nn.Linear):
+            turned = Conv1D(linear.out_features, linear.in_features)
+            turned.weight = nn.Parameter(linear.weight.T.contiguous(), requires_grad=False)
+            turned.bias = linear.bias
+            model.set_submodule(name, turned)
+    return model
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether the model's base is in 4 bits."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))

@@ -1,0 +1,93 @@
+"""Everything a run needs before its first step: rows, base, model, device."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import torch
+import transformers
+
+from textassay.config.runs import Run
+from textassay.console import say, warn
+from textassay.data.encode import encode
+from textassay.data.load import Dataset, load_dataset
+from textassay.data.prompt import Prompt
+from textassay.models.classifier import build_classifier, count_parameters
+from textassay.models.device import find_device, find_precision
+from textassay.models.methods import attach, refuse_unmergeable
+from textassay.models.source import Source, find_model
+from textassay.training.arguments import training_arguments
+from textassay.training.provenance import describe_run
+
+
+@dataclass
+class Setup:
+    """A run with all that was found and built for it. `parameters` are (trainable, all)."""
+
+    run: Run
+    device: torch.device
+    precision: str
+    arguments: transformers.TrainingArguments
+    base: Source
+    dataset: Dataset
+    prompt: Prompt | None
+    tokenizer: Any
+    model: Any
+    parameters: tuple[int, int]
+    provenance: dict[str, Any]
+
+    def encoded(self, split: str) -> datasets.Dataset:
+        """The token ids of a split."""
+        return encode(self.dataset.splits[split], self.tokenizer, self.dataset.labels,
+                      self.run.job.model.max_seq_length, self.prompt)  # fmt: skip
+
+
+def assemble(run: Run) -> Setup:
+    """Find the device, the base and the rows, and build the model as the method tunes it.
+
+    Cheap checks come first. The head is the first to draw from the run's seed.
+    """
+    job = run.job
+    device = find_device(job.resources.device)
+    precision = find_precision(job.training.precision, device)
+    arguments = training_arguments(run, device, precision)
+    base = find_model(job.model.model_name_or_path, job.model.revision)
+    dataset = load_dataset(job.data)
+    transformers.set_seed(run.seed)
+    template = job.data.prompt
+    prompt = Prompt.from_template(template, dataset.labels.names) if template else None
+    whole = job.method.settings().get("modules_to_save") or []
+    built = build_classifier(base, dataset.labels, job.model, prompt, whole)
+    model = attach(built, job.method, base.name)
+    if job.artifact.wants_merged():
+        refuse_unmergeable(model)
+    if job.model.load_in_4bit:
+        model.to(device)  # the Trainer leaves a quantised model where it is
+    provenance = describe_run(run, dataset, base, device, precision)
+    trainable, total = count_parameters(model)
+    if job.training.is_zero_shot():
+        trainable = 0
+    return Setup(run, device, precision, arguments, base, dataset, prompt,
+                 built.tokenizer, model, (trainable, total), provenance)  # fmt: skip
+
+
+def announce(setup: Setup) -> None:
+    """Print what is about to be done."""
+    job, dataset = setup.run.job, setup.dataset
+    trainable, total = setup.parameters
+    say(f"run        {setup.run.path}")
+    say(f"data       {dataset.name}: {'; '.join(split_lines(dataset))}")
+    for note in dataset.notes:
+        warn(note)
+    say(f"model      {setup.base.name} ({setup.base.origin})")
+    bits = ", base in 4 bits" if job.model.load_in_4bit else ""
+    say(f"method     {job.method.name}{bits}: {trainable:,} of {total:,} parameters train "
+        f"({trainable / total:.4%})")  # fmt: skip
+    threads = f", {torch.get_num_threads()} threads" if setup.device.type == "cpu" else ""
+    say(f"device     {setup.device.type}, {setup.precision}{threads}")
+
+
+def split_lines(dataset: Dataset) -> list[str]:
+    """How many rows and labels there are."""
+    sizes = [f"{split} {len(table):,} rows" for split, table in dataset.splits.items()]
+    return [*sizes, f"{len(dataset.labels)} labels"]

@@ -1,0 +1,109 @@
+"""Every job, end to end, on rows of its real data set, with a tiny random model of its family.
+
+A recipe that works learns the rows that it sees. Only model, data, learning rate and steps differ
+from the job file; the model's tokenizer is trained on the same rows.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.models_for_tests import tiny_bert, tiny_gpt2, tiny_llama, tiny_qwen2
+
+import textassay
+from textassay.artifacts.hallmark import verify
+from textassay.config.load import resolve_job
+from textassay.config.runs import Run
+from textassay.config.schema import DataSection
+from textassay.data.load import load_dataset
+from textassay.data.split import sample
+from textassay.files import project_root
+from textassay.training.run import run_training
+
+ROWS = 48
+WIDTH = 128
+LONGEST = 160  # characters
+# job: (family, data set, learning rate, steps)
+JOBS: dict[str, tuple[Callable[..., Path], str, str, int]] = {
+    "emotion19_bert_dora_rslora": (tiny_bert, "emotion19_zh", "1e-2", 400),
+    "weibo_gpt2_adapter": (tiny_gpt2, "weibo_senti_100k", "5e-3", 120),
+    "weibo_gpt2_lora": (tiny_gpt2, "weibo_senti_100k", "3e-3", 300),
+    "weibo_bert_full": (tiny_bert, "weibo_senti_100k", "1e-3", 60),
+    "sst2_llama_full": (tiny_llama, "sst2", "1e-3", 150),
+    "sst2_llama_lora": (tiny_llama, "sst2", "3e-3", 150),
+    "r8_llama_full": (tiny_llama, "r8", "1e-3", 250),
+    "r8_llama_lora": (tiny_llama, "r8", "2e-3", 400),
+    "chnsenticorp_qwen_lora": (tiny_qwen2, "chnsenticorp", "5e-3", 250),
+    "chnsenticorp_qwen_qlora": (tiny_qwen2, "chnsenticorp", "5e-3", 250),
+    "yelp5_bert_lora": (tiny_bert, "sst5", "1e-2", 400),
+    "sst2_minilm_full": (tiny_bert, "sst2", "1e-3", 100),
+    "sst2_minilm_lora": (tiny_bert, "sst2", "5e-3", 200),
+    "sst2_minilm_dora": (tiny_bert, "sst2", "5e-3", 200),
+    "sst2_minilm_bottleneck": (tiny_bert, "sst2", "5e-3", 200),
+    "r8_minilm_lora": (tiny_bert, "r8", "3e-3", 500),
+    "sst5_minilm_lora": (tiny_bert, "sst5", "3e-3", 400),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
+def test_the_job_learns_the_rows_that_it_sees(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    family, data_name, learning_rate, steps = JOBS[name]
+    rows = _rows(data_name, request)
+    data = _write(tmp_path / "data", rows)
+    prompted = "Please carefully read the following reference text, and determine which of the"
+    base = family(tmp_path / "base", [prompted, *(row["text"] for row in rows)], 512, WIDTH)
+    overrides = {
+        "data.name": data_name,
+        "data.path": str(data),
+        "data.text_column": "text",
+        "data.label_column": "label",
+        "model.model_name_or_path": str(base),
+        "training.learning_rate": learning_rate,
+        "training.max_steps": str(steps),
+    }
+    job, _ = resolve_job(project_root() / "jobs" / f"{name}.yaml", None, {}, overrides, None)
+
+    run = Run(job, 0, tmp_path / "run")
+    run_training(run)
+
+    seen = json.loads((run.path / "eval_results.json").read_text())
+    assert seen["eval_rows"] == ROWS - 1, "the validation rows are among those seen"
+    classifier = textassay.Classifier.load(run.model_dir)
+    answers = classifier.predict([row["text"] for row in rows])
+    right = sum(answer["label"] == row["label"] for answer, row in zip(answers, rows, strict=True))
+    assert right >= 0.95 * len(rows), f"{right} of {len(rows)} rows that it has seen"
+    assert "probe rows within" in verify(run.model_dir)
+
+
+def _rows(data_name: str, request: pytest.FixtureRequest) -> list[dict[str, str]]:
+    """Short rows of a real data set, every label among them."""
+    path = None
+    if data_name != "emotion19_zh":
+        path = str(request.getfixturevalue("real_data") / data_name)
+    table = load_dataset(DataSection(name=data_name, path=path)).splits["train"]
+    short = [len(text) <= LONGEST for text in table["text"].to_pylist()]
+    chosen = sample(table.filter(short), ROWS, 0)
+    texts, labels = chosen["text"].to_pylist(), chosen["label"].to_pylist()
+    return [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+
+
+def _write(folder: Path, rows: list[dict[str, str]]) -> Path:
+    """The rows as train, all but one as validation, so that the best checkpoint is the one that
+    learned most; and a test row for each label, which chooses nothing.
+    """
+    folder.mkdir()
+    labels = {row["label"]: row for row in rows}
+    test = [{**row, "text": f"{row['text']} !"} for row in labels.values()]
+    for split, of in (("train", rows), ("validation", rows[1:]), ("test", test)):
+        lines = [json.dumps(row, ensure_ascii=False) for row in of]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_every_job_is_run() -> None:
+    jobs = {path.stem for path in (project_root() / "jobs").glob("*.yaml")}
+    assert jobs - {"quickstart"} == JOBS.keys(), "tests/test_newcomer.py runs the quickstart"

@@ -1,0 +1,325 @@
+"""What a run leaves beside its artifact when it is asked to, or refuses before it trains."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.classifiers_for_tests import (
+    FAMILIES,
+    WIDER,
+    build,
+    logits_of,
+    resized,
+    save,
+    stamp_as_is,
+    tune,
+)
+
+from textassay import Classifier
+from textassay.artifacts.hallmark import FILE, TOLERANCE_QUANTIZED, read_hallmark, verify
+from textassay.artifacts.kinds import ADAPTER, MODEL
+from textassay.config.load import resolve_job
+from textassay.config.runs import Run
+from textassay.errors import GateError, UsageError
+from textassay.files import read_json, sha256_file
+from textassay.training import publish
+from textassay.training.final import METHOD_CONFIG, publish_extras, refuse_final_directory
+from textassay.training.publish import publish_merged
+from textassay.training.run import run_training
+
+QUICK = {
+    "data.name": "sentiment5_en",
+    "data.max_samples": "80",
+    "model.max_seq_length": "32",
+    "training.num_train_epochs": "1",
+    "training.learning_rate": "1e-2",
+    "training.precision": "fp32",
+    "evaluation.baselines": "false",
+    "evaluation.bootstrap_samples": "100",
+    "evaluation.probe_rows": "4",
+}
+PROMISED = {
+    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
+    "label_mapping.json", "combined_finetune_config.json", "hallmark.json", "README.md",
+}  # fmt: skip
+TEXTS = ["Heaven, and they do takeaway.", "Cold, slow and dear.", "It was fine."]
+
+
+def quick_run(base: Path, folder: Path, launcher: str = "lora", **given: str) -> Run:
+    settings = {**QUICK, "model.model_name_or_path": str(base), **given}
+    if launcher == "lora" and "method.name" not in given:
+        settings.setdefault("method.target_modules", "query,value")
+    job, _ = resolve_job(None, None, {}, settings, launcher)
+    return Run(job, 0, folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that leaves everything there is: DoRA with rsLoRA, merged, flat, old names.
+
+    Something older stands where it is to be put, and the run is forced.
+    """
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "deep" / "final").mkdir(parents=True)
+    (folder / "deep" / "final" / "old.txt").write_text("old")
+    (folder / "deep" / "final" / METHOD_CONFIG).write_text("{}")  # of an earlier run
+    run = quick_run(
+        tiny_base, folder / "run",
+        **{"method.use_dora": "true", "method.use_rslora": "true", "method.r": "4",
+           "artifact.final_model_dir": str(folder / "deep" / "final"),
+           "artifact.save_merged": "true", "artifact.save_bin": "true"},
+    )  # fmt: skip
+    run_training(dataclasses.replace(run, force=True))
+    return run
+
+
+def final_of(run: Run) -> Path:
+    return Path(run.job.artifact.final_model_dir or "")
+
+
+@pytest.mark.slow
+def test_a_final_directory_holds_what_is_promised_and_nothing_older(whole: Run) -> None:
+    names = {path.name for path in final_of(whole).iterdir()}
+    assert names == PROMISED | {"pytorch_model.bin", "adapter"}
+    adapter = {path.name for path in (final_of(whole) / "adapter").iterdir()}
+    own = {path.name for path in whole.model_dir.iterdir()}
+    assert adapter == own | {"adapter_model.bin"}
+    assert [path.name for path in final_of(whole).parent.iterdir()] == ["final"]
+    assert whole.is_finished()
+
+
+@pytest.mark.slow
+def test_every_artifact_of_a_run_gives_the_same_logits(whole: Run) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    final = final_of(whole)
+    folders = {"model": whole.model_dir, "merged": whole.path / "merged", "final": final,
+               "adapter": final / "adapter"}  # fmt: skip
+    found = {name: Classifier.load(path).logits(TEXTS) for name, path in folders.items()}
+    np.testing.assert_array_equal(found["adapter"], found["model"])
+    np.testing.assert_array_equal(found["final"], found["merged"])
+    np.testing.assert_allclose(found["merged"], found["model"], atol=1e-4)
+    # An adapter beside the merged model would be applied to it a second time.
+    plain = AutoModelForSequenceClassification.from_pretrained(final).eval()
+    assert not hasattr(plain, "peft_config")
+    tokenizer = AutoTokenizer.from_pretrained(final)
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = plain(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    np.testing.assert_allclose(theirs, found["model"], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_hallmarks_of_a_run_are_a_chain(whole: Run) -> None:
+    first, merged = whole.model_dir, whole.path / "merged"
+    parent = sha256_file(first / FILE)
+    for folder, kind, source in (
+        (merged, MODEL, first),
+        (final_of(whole), MODEL, merged),
+        (final_of(whole) / "adapter", ADAPTER, first),
+    ):
+        hallmark = read_hallmark(folder)
+        assert hallmark is not None
+        assert hallmark["made_from"] == sha256_file(source / FILE)
+        assert hallmark["kind"] == kind
+        assert len(hallmark["probe"]["texts"]) == 4
+        assert "4 probe rows" in verify(folder)
+    assert read_json(whole.path / "test_results.json")["hallmark"] == parent
+
+
+@pytest.mark.slow
+def test_the_old_names_hold_the_same_tensors(whole: Run) -> None:
+    folder = final_of(whole)
+    for old, new in (
+        ("adapter/adapter_model.bin", "adapter/adapter_model.safetensors"),
+        ("pytorch_model.bin", "model.safetensors"),
+    ):
+        one = torch.load(folder / old, weights_only=True)
+        other = load_file(folder / new)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    merged = whole.path / "merged" / "model.safetensors"
+    assert sha256_file(folder / merged.name) == sha256_file(merged)
+    adapter = whole.model_dir / "adapter_model.safetensors"
+    assert sha256_file(folder / "adapter" / adapter.name) == sha256_file(adapter)
+
+
+@pytest.mark.slow
+def test_the_other_files_say_what_the_model_is(whole: Run) -> None:
+    from transformers import BertTokenizerFast
+
+    folder = final_of(whole)
+    assert read_json(folder / METHOD_CONFIG) == {
+        "base_model": whole.job.model.model_name_or_path,
+        "max_length": 32,
+        "method": {
+            "name": "lora", "target_modules": ["query", "value"], "use_dora": True,
+            "use_rslora": True, "r": 4,
+        },
+        "learning_rate": 1e-2,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 64,
+        "seed": 0,
+    }  # fmt: skip
+    labels = Classifier.load(folder).labels
+    assert len(labels) == 5
+    for name in ("label_mapping.json", "config.json"):
+        assert read_json(folder / name)["label2id"] == {n: i for i, n in enumerate(labels)}
+    # The vocabulary as BERT's own programs read it: a line for each id, in their order.
+    ours = Classifier.load(folder)._loaded.tokenizer
+    words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert words == ours.convert_ids_to_tokens(list(range(len(ours))))
+    alone = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
+    for text in TEXTS:
+        assert alone(text)["input_ids"] == ours(text)["input_ids"]
+
+
+def test_a_final_directory_that_holds_something_is_refused_before_training(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "final"
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    file = tmp_path / "a-file"
+    file.write_text("mine")
+    for named in (folder, file):
+        run = quick_run(tiny_base, tmp_path / "run", **{"artifact.final_model_dir": str(named)})
+        with pytest.raises(UsageError, match=r"final_model_dir: .* is not empty; .*--force"):
+            run_training(run)
+        assert not run.path.exists()
+    assert (folder / "precious.txt").read_text() == file.read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_full_model_is_flat_already(tiny_base: Path, tmp_path: Path) -> None:
+    given = {"artifact.final_model_dir": str(tmp_path / "final")}
+    run = quick_run(tiny_base, tmp_path / "run", "full", **given)
+    built = build(tiny_base)
+    stamp_as_is(run.model_dir, save(run.model_dir, built.model, built.tokenizer))
+    publish_extras(run)
+    names = {path.name for path in (tmp_path / "final").iterdir()}
+    assert names == PROMISED - {"README.md"}
+    assert not (run.path / "merged").exists()
+    hallmark = read_hallmark(tmp_path / "final")
+    assert hallmark is not None
+    assert hallmark["kind"] == MODEL
+    assert hallmark["made_from"] == sha256_file(run.model_dir / FILE)
+
+
+def test_force_replaces_nothing_that_no_run_has_written(tiny_base: Path, tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "thesis.txt").write_text("mine")
+    given = {"artifact.final_model_dir": str(tmp_path / "final")}
+    run = dataclasses.replace(quick_run(tiny_base, tmp_path / "run", **given), force=True)
+    with pytest.raises(UsageError, match="is not empty"):
+        refuse_final_directory(run)
+
+
+@pytest.mark.parametrize("place", [".", "run", "run/model"])
+def test_a_final_directory_around_or_in_the_run_is_refused(
+    place: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    given = {"artifact.final_model_dir": str(tmp_path / place)}
+    run = quick_run(tiny_base, tmp_path / "run", **given)
+    for forced in (run, dataclasses.replace(run, force=True)):
+        with pytest.raises(UsageError, match="would replace the run"):
+            refuse_final_directory(forced)
+
+
+def test_a_directory_that_is_there_and_empty_needs_no_force(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "final").mkdir()
+    for name in ("final", "not there yet"):
+        given = {"artifact.final_model_dir": str(tmp_path / name)}
+        refuse_final_directory(quick_run(tiny_base, tmp_path / "run", **given))
+
+
+@pytest.mark.parametrize("wanted", ["save_merged", "final_model_dir"])
+@pytest.mark.parametrize(
+    "method", [{"method.name": "bottleneck"},
+               {"method.name": "prompt_tuning", "method.num_virtual_tokens": "4"}]
+)  # fmt: skip
+def test_what_cannot_be_merged_is_refused_before_training(
+    method: dict[str, str], wanted: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    value = "true" if wanted == "save_merged" else str(tmp_path / "final")
+    run = quick_run(tiny_base, tmp_path / "run", **method, **{f"artifact.{wanted}": value})
+    with pytest.raises(UsageError, match=rf"{method['method.name']} cannot be merged .*leave"):
+        run_training(run)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"artifact.save_bin": "true"}, "save_bin goes with artifact.final_model_dir"),
+        (
+            {"artifact.final_model_dir": "final", "seeds": "0,1"},
+            "holds one model, and the job has 2 seeds",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    given: dict[str, str], reason: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        quick_run(tiny_base, tmp_path, **given)
+
+
+@pytest.fixture
+def qlora(tmp_path: Path) -> Iterator[Path]:
+    """A stamped adapter on a Llama in 4 bits."""
+    pytest.importorskip("bitsandbytes")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    base = resized(FAMILIES["llama"](tmp_path / "tiny"), tmp_path / "base", **WIDER["llama"])
+    built = build(base, head="mlp", load_in_4bit=True)
+    model = tune(built, base, name="lora", target_modules=["q_proj", "v_proj"])
+    stamp_as_is(tmp_path / "adapter", save(tmp_path / "adapter", model, built.tokenizer))
+    yield tmp_path / "adapter"
+
+
+@pytest.mark.slow
+def test_the_difference_of_a_merged_base_in_4_bits_is_told(qlora: Path, tmp_path: Path) -> None:
+    difference = publish_merged(qlora, tmp_path / "merged")
+    logits: Any = [np.array((read_hallmark(folder) or {})["probe"]["logits"])
+                   for folder in (qlora, tmp_path / "merged")]  # fmt: skip
+    assert difference == pytest.approx(np.abs(logits[0] - logits[1]).max())
+    assert 0 < difference < TOLERANCE_QUANTIZED
+    assert "5 probe rows" in verify(tmp_path / "merged")
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+
+
+def test_a_merged_model_that_answers_otherwise_is_not_saved(
+    qlora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is real: bitsandbytes' own merge rounds to 4 bits again, and here a lost head."""
+    plain: Callable[..., Any] = publish.merged_classifier
+
+    def faulty(folder: Path) -> Any:
+        merged = plain(folder)
+        torch.nn.init.normal_(merged.score[-1].weight)
+        return merged
+
+    monkeypatch.setattr(publish, "merged_classifier", faulty)
+    with pytest.raises(GateError, match=r"merged model's logits differ by .* nothing was saved"):
+        publish_merged(qlora, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    (qlora / FILE).unlink()
+    with pytest.raises(GateError, match="carries no hallmark"):
+        publish_merged(qlora, tmp_path / "merged")
+
+
+def test_the_helper_tells_two_texts_apart(qlora: Path) -> None:
+    """Else nothing above would prove anything."""
+    from textassay.artifacts.kinds import load_artifact
+
+    found = logits_of(load_artifact(qlora), texts=["a good film", "dull"])
+    assert np.abs(found[0] - found[1]).max() > 1e-3
