@@ -1,0 +1,52 @@
+"""Compare two artifacts on the same rows, or one with its untuned base."""
+
+from pathlib import Path
+
+import click
+
+from textassay.console import reports_errors
+
+SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
+
+
+@click.command(context_settings=SPELLING)
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path), required=False)
+@click.option("--split", type=click.Choice(["test", "validation"]), help="[default: test]")
+@click.option("--data_path", help="other rows: a file (used whole), a directory or a hub name")
+@click.option("--data_name", help="other rows: a data set of data/catalog, by its name")
+@click.option("--text_column", help="the column that holds the text")
+@click.option("--label_column", help="the column that holds the label")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--batch_size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--base_model_path", help="the adapters' base, where it moved")
+@click.option("--output_dir", type=click.Path(path_type=Path), help="where to write the files")
+@click.option("--force", is_flag=True, help="replace a comparison that is there")
+@reports_errors
+def main(
+    a: Path, b: Path | None, split: str | None, data_path: str | None, data_name: str | None,
+    text_column: str | None, label_column: str | None, device: str, batch_size: int,
+    base_model_path: str | None, output_dir: Path | None, force: bool,
+) -> None:  # fmt: skip
+    """Compare the artifacts A and B on the same rows; without B, A with its untuned base.
+
+    A and B are runs or their model directories. The rows are the test split of what A was trained
+    on, unless flags name others. With --output_dir: comparison.json, comparison.md, comparison.png.
+    """
+    from textassay.evaluation.compare import compare_artifacts, other_data
+    from textassay.evaluation.comparison_report import (
+        print_comparison,
+        refuse_output,
+        write_comparison,
+    )
+
+    refuse_output(output_dir, force)
+    data = other_data(data_path, data_name, text_column, label_column)
+    comparison = compare_artifacts(a, b, data, split, device, batch_size, base_model_path)
+    print_comparison(comparison)
+    if output_dir:
+        write_comparison(output_dir, comparison)
+
+
+if __name__ == "__main__":
+    main()

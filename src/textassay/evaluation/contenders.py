@@ -1,0 +1,276 @@
+"""The two sides of a comparison, and the rows on which they are compared."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import transformers
+import yaml
+from pydantic import ValidationError
+
+from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
+from textassay.artifacts.kinds import Loaded, load_artifact
+from textassay.config.runs import CONFIG
+from textassay.config.schema import DataSection, EvaluationSection, ModelSection
+from textassay.data.catalog import read_entry
+from textassay.data.load import Dataset, load_dataset, load_rows
+from textassay.data.split import overlap
+from textassay.errors import DataError, GateError, TextassayError, UsageError
+from textassay.files import sha256_text
+from textassay.models.classifier import SETTINGS_KEY, build_classifier
+from textassay.models.source import Source, find_model
+
+UNTUNED_SEED = 0
+RANDOM_HEAD = f"untuned base (random head, seed {UNTUNED_SEED})"
+WITHOUT_HEAD = "untuned base (no head, it scores the labels)"
+WARNING = "its figures say nothing about the base model"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What the run around an artifact was told."""
+
+    config: Path
+    data: DataSection
+    model: ModelSection
+    evaluation: EvaluationSection
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An artifact, or an untuned base; `name` is what it is called in tables."""
+
+    name: str
+    folder: Path
+    loaded: Loaded
+    hallmark: dict[str, Any] | None
+    run: StoredRun | None
+    is_untuned: bool = False
+    has_random_head: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name, and for a random head what its figures are worth."""
+        return f"{self.name}: {WARNING}" if self.has_random_head else self.name
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The hash of the data that it was trained on, where its hallmark says so."""
+        return (self.hallmark or {}).get("data", {}).get("fingerprint")
+
+    def to_json(self) -> dict[str, Any]:
+        """Where it lies, what it is, and what its hallmark says of it."""
+        base = self.loaded.base
+        return {
+            "name": self.title,
+            "path": None if self.is_untuned else str(self.folder),
+            "kind": self.loaded.kind,
+            "base": base.name if base else (self.hallmark or {}).get("base", {}).get("name"),
+            "untuned": self.is_untuned,
+            "has_hallmark": self.hallmark is not None,
+            "trained_on": (self.hallmark or {}).get("data"),
+        }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a comparison: `split` is None where a file is used whole, without train rows."""
+
+    name: str
+    split: str | None
+    table: pa.Table
+    train: pa.Table | None
+    fingerprint: str | None
+
+    @property
+    def title(self) -> str:
+        """`sentiment5_en, test`"""
+        return f"{self.name}, {self.split or 'the whole file'}"
+
+
+def load_contender(where: Path, base: str | None) -> Contender:
+    """The artifact in `where`, or of the run in `where`, held to its hallmark if it has one.
+
+    `base` says where the base of an adapter lies. Raises GateError where the hallmark does not
+    hold, UsageError where there is no artifact.
+    """
+    folder = _artifact_in(where)
+    hallmark = read_hallmark(folder)
+    if hallmark is not None:
+        check_files(folder, hallmark)
+    loaded = load_artifact(folder, base)
+    if hallmark is not None:
+        check_loaded(loaded, hallmark, folder)
+    run = _run_around(folder)
+    named = folder.parent if run and folder.name == "model" else folder
+    name = str(named) if named.name else str(named.resolve())
+    return Contender(name, folder, loaded, hallmark, run)
+
+
+def untuned_base_of(tuned: Contender, base: str | None) -> Contender:
+    """The base of an artifact, with a random head for its labels and with its input settings.
+
+    Raises UsageError where the base is not known, GateError where it is not the stamped one.
+    """
+    source = _base_of(tuned, base)
+    stamped = (tuned.hallmark or {}).get("base", {}).get("weights")
+    if stamped and source.weights_hash() != stamped:
+        raise GateError(
+            f"{tuned.folder}: was not trained on {source.name} ({source.origin}), whose weights "
+            "have another hash than the stamped base; name the right one with --base_model_path."
+        )
+    own = tuned.loaded
+    settings = getattr(own.model.config, SETTINGS_KEY, None) or {}
+    quantization = settings.get("quantization") or {}
+    section = ModelSection(
+        model_name_or_path=source.name,
+        max_seq_length=own.max_length,
+        head=settings.get("head", "linear"),
+        **{name: quantization[name] for name in ModelSection.model_fields if name in quantization},
+    )
+    transformers.set_seed(UNTUNED_SEED)
+    built = build_classifier(source, own.labels, section, own.prompt)
+    loaded = replace(
+        own, kind="untuned base", model=built.model.eval(), tokenizer=built.tokenizer, base=source
+    )
+    is_random = bool(built.fresh)
+    name = RANDOM_HEAD if is_random else WITHOUT_HEAD
+    return Contender(name, source.path, loaded, None, None, True, is_random)
+
+
+def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -> Selection:
+    """The rows that `data` names, else a split (test) of what `tuned` was trained on.
+
+    A single file is used whole. Raises UsageError where nothing says which rows, DataError where
+    they cannot be used or have labels that the artifact does not know.
+    """
+    if data is None and tuned.run is None:
+        raise UsageError(
+            f"{tuned.folder}: stands in no run ({CONFIG} is not beside it), so its test rows are "
+            "not known; name a run's directory, or rows with --data_path or --data_name."
+        )
+    section = data or (tuned.run.data if tuned.run else DataSection())
+    if data is not None and data.path and os.path.isfile(data.path):  # noqa: PTH113 (long names)
+        if split:
+            raise UsageError(f"--split: {data.path} is a file, which is used whole; leave it out.")
+        selection = _whole_file(Path(data.path), data)
+    else:
+        dataset, split = load_dataset(section), split or "test"
+        selection = Selection(
+            dataset.name, split, dataset.splits[split], dataset.splits["train"], _print_of(dataset)
+        )
+    _refuse_strange_labels(selection.table, tuned)
+    return selection
+
+
+def training_notes(letter: str, contender: Contender, selection: Selection) -> list[str]:
+    """What must be said of a contender before its figures are believed, as sentences."""
+    if contender.is_untuned:
+        base = contender.loaded.base
+        return [f"{letter} is {base.name if base else ''} as an {contender.title}."]
+    notes = []
+    if contender.hallmark is None:
+        notes.append(f"{letter} carries no hallmark: nothing proves what it is.")
+    if selection.fingerprint and contender.fingerprint == selection.fingerprint:
+        return notes
+    train, rows = _training_rows(contender), len(selection.table)
+    if train is None:
+        notes.append(
+            f"The training rows of {letter} are not at hand: the {rows:,} rows compared here may "
+            "have been among them."
+        )
+        return notes
+    seen = overlap(selection.table, train)
+    flatter = f", so they flatter {letter}" if seen else ""
+    notes.append(
+        f"{seen:,} of the {rows:,} rows compared here have a text that stands in the training rows "
+        f"of {letter}{flatter}."
+    )
+    return notes
+
+
+def _artifact_in(where: Path) -> Path:
+    if not (where / CONFIG).is_file():
+        return where
+    if not (where / "model").is_dir():
+        raise UsageError(f"{where}: is a run without model/, so it did not get to its end.")
+    return where / "model"
+
+
+def _run_around(folder: Path) -> StoredRun | None:
+    path = folder.resolve().parent / CONFIG
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    if not isinstance(content, dict) or "fingerprint" not in content:
+        return None
+    try:
+        return StoredRun(
+            path,
+            DataSection.model_validate(content.get("data") or {}),
+            ModelSection.model_validate(content.get("model") or {}),
+            EvaluationSection.model_validate(content.get("evaluation") or {}),
+        )
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise UsageError(
+            f"{path}: {where} is not what this version writes; it was changed, or another version "
+            "wrote it."
+        ) from None
+
+
+def _base_of(tuned: Contender, base: str | None) -> Source:
+    if base:
+        return find_model(base)
+    if tuned.loaded.base:
+        return tuned.loaded.base
+    if tuned.run:
+        return find_model(tuned.run.model.model_name_or_path, tuned.run.model.revision)
+    stamped = (tuned.hallmark or {}).get("base", {}).get("name")
+    if stamped:
+        return find_model(stamped)
+    raise UsageError(
+        f"{tuned.folder}: neither a run nor a hallmark says what its base is; name it with "
+        "--base_model_path, or name a second artifact."
+    )
+
+
+def _whole_file(path: Path, data: DataSection) -> Selection:
+    entry = read_entry(data.name) if data.name else None
+    if entry and entry.local.column_names:  # the set's files have no header line
+        data = data.model_copy(update={"column_names": entry.local.column_names})
+    return Selection(path.name, None, load_rows(path, data, entry), None, None)
+
+
+def _refuse_strange_labels(table: pa.Table, tuned: Contender) -> None:
+    if not len(table):
+        raise DataError("no usable row is left to compare on.")
+    known = tuned.loaded.labels.label2id
+    for number, label in enumerate(table["label"].to_pylist()):
+        if label not in known:
+            row = table.slice(number, 1).to_pylist()[0]
+            raise DataError(
+                f"{row['file']}, line {row['line']}: the label {label!r} is none that "
+                f"{tuned.name} knows ({', '.join(known)})."
+            )
+
+
+def _training_rows(contender: Contender) -> pa.Table | None:
+    """The rows that a contender was trained on, if they can still be read as they were."""
+    if contender.run is None:
+        return None
+    try:
+        dataset = load_dataset(contender.run.data)
+    except TextassayError:
+        return None
+    if contender.fingerprint and contender.fingerprint != _print_of(dataset):
+        return None
+    return dataset.splits["train"]
+
+
+def _print_of(dataset: Dataset) -> str:
+    """The hash of all splits, as a hallmark holds it."""
+    return sha256_text(*(dataset.fingerprint(split) for split in sorted(dataset.splits)))
