@@ -221,9 +221,12 @@ def main(
         side, _, method = one.partition(":")
         print(json.dumps(measure(side, method, data_path, rows)))
         return
+    wanted = [name.strip() for name in methods.split(",")]
+    if unknown := set(wanted) - METHODS.keys():
+        raise click.UsageError(f"--methods: {', '.join(unknown)}; known are {', '.join(METHODS)}")
     found: dict[str, Rounds] = {}
     for _ in range(rounds):
-        for method in methods.split(","):
+        for method in wanted:
             for side in (OURS, PLAIN) if METHODS[method] is not BOTTLENECK else (OURS,):
                 figures = measure_apart(side, method, data_path, rows)
                 found.setdefault(method, {}).setdefault(side, []).append(figures)

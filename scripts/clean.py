@@ -42,7 +42,8 @@ def main(
     from textassay.files import replacing, write_json, write_text
 
     tidy_report.refuse_outputs(source, output, [path for path in (report, changes) if path], force)
-    rows = read_file(source, column_names.split(",") if column_names else None)
+    named = [name.strip() for name in column_names.split(",")] if column_names else None
+    rows = read_file(source, named)
     for note in rows.notes:
         warn(f"{source}: {note}")
     names = find_columns(rows, text_column, label_column)

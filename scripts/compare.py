@@ -40,7 +40,7 @@ def main(
         write_comparison,
     )
 
-    refuse_output(output_dir, force)
+    refuse_output(output_dir, [a, *([b] if b else [])], force)
     data = other_data(data_path, data_name, text_column, label_column)
     comparison = compare_artifacts(a, b, data, split, device, batch_size, base_model_path)
     print_comparison(comparison)

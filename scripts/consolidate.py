@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from textassay.console import out, reports_errors
+from textassay.console import reports_errors, tell
 
 SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
 FOLDER = click.Path(path_type=Path)
@@ -40,10 +40,10 @@ def main(
     limit = parse_size(max_shard_size)
     refuse_target(checkpoint, target, force)
     plan = plan_consolidation(open_checkpoint(checkpoint), base_model_path)
-    out().print(plan.describe(), markup=False)
+    tell(plan.describe())
     if not dry_run:
         for shard in consolidate(plan, target, DTYPES[dtype], limit):
-            out().print(f"written    {shard}", markup=False)
+            tell(f"written    {shard}")
 
 
 if __name__ == "__main__":

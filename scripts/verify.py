@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from textassay.console import out, reports_errors
+from textassay.console import reports_errors, tell
 
 
 @click.command()
@@ -15,7 +15,7 @@ def main(folder: Path, base_model_path: str | None) -> None:
     """Verify the artifact in FOLDER. Exit code 3 and the reason where it does not hold."""
     from textassay.artifacts.hallmark import verify
 
-    out().print(f"verified  {verify(folder, base_model_path)}", markup=False)
+    tell(f"verified  {verify(folder, base_model_path)}")
 
 
 if __name__ == "__main__":

@@ -129,3 +129,29 @@ def test_the_known_folders_follow_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("TEXTASSAY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TEXTASSAY_CACHE", str(tmp_path / "cache"))
     assert (project_root(), cache_dir()) == (tmp_path / "home", tmp_path / "cache")
+
+
+def test_of_two_files_the_one_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    closed, rename = tmp_path / "closed", Path.replace
+
+    def refuse(self, target):
+        if Path(target).parent == closed:
+            raise PermissionError(13, "Permission denied", str(self), None, str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError) as caught, replacing(tmp_path / "outer.csv") as outer:
+        outer.write_text("rows")
+        write_text(closed / "inner.json", "{}")
+    assert caught.value.filename == str(closed / "inner.json")
+    assert not (tmp_path / "outer.csv").exists()
+
+
+def test_a_folder_that_takes_no_files_is_an_error_about_the_file(tmp_path, monkeypatch):
+    def refuse(**given):
+        raise PermissionError(13, "Permission denied", str(tmp_path / ".x.csv.ab12"))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(PermissionError) as caught:
+        write_text(tmp_path / "x.csv", "rows")
+    assert caught.value.filename == str(tmp_path / "x.csv")

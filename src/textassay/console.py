@@ -37,6 +37,11 @@ def err() -> "Console":
     return Console(stderr=True, highlight=False, soft_wrap=width is not None, width=width)
 
 
+def tell(line: str) -> None:
+    """Print one line of a result; it is never broken, so that programs can read it."""
+    out().print(line, markup=False, soft_wrap=True)
+
+
 def say(message: str) -> None:
     """Print one line of progress."""
     err().print(message, markup=False)
@@ -83,7 +88,8 @@ def _explain(error: OSError) -> str:
     where = error.filename or "a file"
     if error.errno in DISK_ERRORS:
         what = os.strerror(error.errno or 0).lower()
-        return f"{where}: cannot be written ({what}); free space or name another --output_dir."
+        elsewhere = "free space, or write elsewhere (--output_dir, --output)"
+        return f"{where}: cannot be written ({what}); {elsewhere}."
     return f"{where}: {str(error.strerror or error).lower()}."
 
 

@@ -29,19 +29,24 @@ def replacing(path: Path) -> Iterator[Path]:
     The scratch path may become a file or a directory. Whatever was at `path` stays untouched until
     the new content is complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    scratch = holder / path.name
+    holder = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        scratch = holder / path.name
         yield scratch
         if scratch.is_dir() and path.exists():
             path.rename(holder / f"{path.name}.old")
         scratch.replace(path)
     except OSError as error:
-        error.filename = str(path)  # a full disk does not say which file it was
+        # A full disk does not say which file it was, and nobody knows the scratch path.
+        elsewhere = holder and error.filename and str(holder) not in str(error.filename)
+        if not elsewhere:
+            error.filename = str(path)
         raise
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        if holder:
+            shutil.rmtree(holder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

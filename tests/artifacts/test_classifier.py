@@ -1,6 +1,7 @@
 """`Classifier`: what goes in decides the shape of what comes out."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -68,3 +69,15 @@ def test_a_plain_transformers_classifier_is_loaded_and_said_to_be_unproven(
     (tmp_path / "label_mapping.json").unlink()
     assert len(textassay.Classifier.load(tmp_path).predict(TEXTS)) == len(TEXTS)
     assert "carries no hallmark" in capsys.readouterr().err
+
+
+def test_a_classifier_is_found_by_its_hub_name(make, tmp_path, monkeypatch) -> None:
+    """In a hub cache laid out by hand."""
+    make(tmp_path / "made", "full")
+    cached = tmp_path / "hub" / "models--org--classifier"
+    shutil.copytree(tmp_path / "made", cached / "snapshots" / "abc123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    found = textassay.Classifier.load("org/classifier").logits(TEXTS)
+    np.testing.assert_array_equal(found, textassay.Classifier.load(tmp_path / "made").logits(TEXTS))

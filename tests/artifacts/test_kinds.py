@@ -119,3 +119,27 @@ def drop_tensors(folder: Path, part: str) -> None:
     path = next(folder.glob("*model.safetensors"))
     kept = {name: tensor for name, tensor in load_file(path).items() if part not in name}
     save_file(kept, path, {"format": "pt"})
+
+
+def test_broken_and_foreign_folders_are_one_sentence(make, tmp_path) -> None:
+    make(tmp_path / "adapter")
+    (tmp_path / "adapter" / "config.json").unlink()
+    with pytest.raises(GateError, match=r"without the config\.json of its classifier"):
+        load_artifact(tmp_path / "adapter")
+    make(tmp_path / "cut", "full")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(GateError, match="cannot be read as model"):
+        load_artifact(tmp_path / "cut")
+    make(tmp_path / "strange", "full")
+    config = tmp_path / "strange" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "nobodys"}))
+    with pytest.raises(GateError, match="cannot be read as model"):
+        load_artifact(tmp_path / "strange")
+    make(tmp_path / "baseless")
+    path = tmp_path / "baseless" / "adapter_config.json"
+    content = json.loads(path.read_text())
+    del content["base_model_name_or_path"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(GateError, match="does not say what its base is"):
+        load_artifact(tmp_path / "baseless")

@@ -13,6 +13,7 @@ from textassay.config.emotion_env import COMMON, OWN, TUNING, emotion_settings, 
 from textassay.config.load import resolve_job
 from textassay.config.schema import Job
 from textassay.errors import UsageError
+from textassay.files import project_root
 
 # As that system's document lists it; values that it leaves open are filled in.
 DOCUMENTED = """\
@@ -156,6 +157,7 @@ def test_without_rslora_doras_part_rules_alone(settled):
     assert job.method.settings() == {
         "r": 8, "lora_alpha": 16, "lora_dropout": 0.9, "use_dora": True, "use_rslora": False,
         "target_modules": ["query", "key", "value", *DENSE],
+        "rank_pattern": {}, "alpha_pattern": {},
     }  # fmt: skip
     _, notes = said(USE_RSLORA="false", DORA_DROPOUT="0.9")
     assert "DORA_DROPOUT is 0.9 (90% of the inputs dropped: suspicious)" in notes
@@ -180,7 +182,7 @@ def test_switches_are_read_as_people_write_them(word, no, settled):
 def test_without_modules_of_its_own_rslora_has_doras_and_says_so(settled):
     method = settled(RSLORA_TARGET_MODULES=None).method.settings()
     assert method["target_modules"] == ["query", "key", "value", *DENSE]
-    assert method["r"] == 16 and "rank_pattern" not in method
+    assert method["r"] == 16 and method["rank_pattern"] == {}
     assert "RSLORA_TARGET_MODULES is not set" in said(USE_RSLORA="true")[1]
 
 
@@ -226,17 +228,49 @@ def test_devices_are_read_as_people_write_them(device, wanted, settled):
     assert settled(DEVICE=device).resources.device == wanted
 
 
-def test_another_variable_of_the_file_may_stand_in_a_value(settled):
+def test_another_variable_may_stand_in_a_value(settled, monkeypatch):
+    monkeypatch.setenv("PLACE", "/somewhere")
     job = settled(FINAL_MODEL_DIR="${OUTPUT_DIR_BASE}/final")
     assert job.artifact.final_model_dir == "./output/final"
-    assert settled(FINAL_MODEL_DIR="${HOME}/x").artifact.final_model_dir == "${HOME}/x"
+    job = settled(OUTPUT_DIR_BASE="${PLACE}/o", FINAL_MODEL_DIR="${OUTPUT_DIR_BASE}/f",
+                  MODEL_NAME="${MODEL:-a-base}")  # fmt: skip
+    assert job.artifact.final_model_dir == "/somewhere/o/f"
+    assert job.model.model_name_or_path == "a-base"
+
+
+def test_a_variable_that_nobody_sets_is_an_error(refused, monkeypatch):
+    monkeypatch.delenv("PLACE", raising=False)
+    message = refused(FINAL_MODEL_DIR="${PLACE}/final")
+    assert "FINAL_MODEL_DIR is '${PLACE}/final'" in message and "sets PLACE" in message
+
+
+def test_a_quote_that_is_not_closed_is_named_with_its_line(write):
+    path = write("my.env", "MODEL_NAME=x\nDATA_PATH='a.csv\n")
+    with pytest.raises(UsageError, match=r"my\.env, line 2: is no NAME=value"):
+        resolve_job(None, path, {}, {}, None)
+
+
+def test_a_label_that_is_named_twice_is_refused(refused):
+    assert "'高兴' is named twice" in refused(TARGET_EMOTIONS="高兴,厌恶,高兴")
+
+
+def test_beside_a_job_the_file_rules_the_tuning_only_if_it_speaks_of_it(write):
+    job_file = project_root() / "jobs" / "emotion19_bert_dora_rslora.yaml"
+    alone = resolve_job(job_file, None, {}, {}, None)[0]
+    labels = resolve_job(job_file, write("a.env", "TARGET_EMOTIONS=高兴,厌恶\n"), {}, {}, None)[0]
+    assert labels.method == alone.method and labels.data.labels == ["高兴", "厌恶"]
+    few = "USE_RSLORA=false\nDORA_R=4\nDORA_ALPHA=8\nDORA_TARGET_MODULES=query,key,value\n"
+    tuned = resolve_job(job_file, write("b.env", few), {}, {}, None)[0].method.settings()
+    assert alone.method.settings()["rank_pattern"] == {"key": 8, "dense": 8}
+    assert tuned["rank_pattern"] == tuned["alpha_pattern"] == {} and tuned["r"] == 4
 
 
 @pytest.mark.parametrize("name", ["DORA_R", "DORA_ALPHA", "DORA_DROPOUT", "RSLORA_R",
                                   "RSLORA_ALPHA", "RSLORA_DROPOUT"])  # fmt: skip
 @pytest.mark.parametrize("value", ["eight", "8,5"])
 def test_a_bad_number_of_a_part_is_named(name, value, refused):
-    assert f"{name} is '{value}'; ranks and dropouts are numbers." in refused(**{name: value})
+    whole = "a number" if name.endswith("DROPOUT") else "a whole number"
+    assert f"{name} is '{value}', and takes {whole}." in refused(**{name: value})
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,10 @@ def test_every_entry_is_complete(name):
     assert entry.title and entry.licence and entry.language in ("en", "zh")
     assert len(set(entry.labels)) == len(entry.labels) >= 2
     for form in filter(None, (entry.local, entry.hub)):
-        meant = entry.values(form).values()
-        assert set(meant) == set(entry.labels)
-        assert len(meant) == len(entry.labels)
+        meant = entry.values(form)
+        assert (meant is None) == entry.open_labels
+        if meant is not None:
+            assert sorted(meant.values()) == sorted(entry.labels)
     assert entry.hub is None or entry.hub.path.count("/") == 1
 
 
@@ -79,3 +80,12 @@ def test_a_new_set_is_one_file(write, tmp_path, monkeypatch):
     assert dataset.labels.names == ("open", "shut")
     rows = dataset.splits["train"].to_pylist()
     assert {(int(r["text"].split()[1]) % 2, r["label"]) for r in rows} == {(0, "open"), (1, "shut")}
+
+
+def test_a_set_with_open_labels_takes_new_ones_behind_its_own(write):
+    sample = project_root() / "data" / "samples" / "emotion19_zh.csv"
+    rows = "".join(f"我真羡慕她的第{n}个朋友,嫉妒\n" for n in range(12))
+    more = write("more.csv", sample.read_text(encoding="utf-8").rstrip("\n") + "\n" + rows)
+    before = load_dataset(DataSection(name="emotion19_zh")).labels.names
+    after = load_dataset(DataSection(name="emotion19_zh", path=str(more))).labels.names
+    assert len(before) == 19 and after == (*before, "嫉妒")

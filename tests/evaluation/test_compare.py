@@ -416,3 +416,43 @@ def test_the_figures_are_those_of_the_run(compare: Callable[..., Result], made: 
         assert one["value"] == wanted[f"test_{name}"], name
         assert [one["low"], one["high"]] == wanted["intervals"][name], name
     assert found["a"]["baselines"] == wanted["baselines"] and found["notes"] == []
+
+
+def test_a_base_that_is_a_classifier_keeps_its_head(
+    compare: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    """A model tuned on, and its base with the same labels in another order."""
+    base = make_run(tmp_path / "base", made.base, made.data, 0, ("good", "bad", "fine"), "full")
+    full = make_run(tmp_path / "full", base / "model", made.data, 1, method="full")
+    assert compare(full, "--output_dir", "out").exit_code == 0
+    found = results(Path("out"))
+    assert found["b"]["name"] == "untuned base (its own head)"
+    assert found["b"]["baselines"] and "random" not in json.dumps(found)
+    assert compare(base, "--output_dir", "own").exit_code == 0
+    assert found["b"]["scores"] == results(Path("own"))["a"]["scores"]
+
+
+def test_a_base_that_calls_its_labels_otherwise_is_said_to(
+    compare: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    base = make_run(tmp_path / "base", made.base, made.data, 0, method="full") / "model"
+    for name in ("hallmark.json", "label_mapping.json"):
+        (base / name).unlink()
+    config = read_json(base / "config.json")
+    write_json(base / "config.json", {
+        **config, "id2label": {str(i): f"LABEL_{i}" for i in range(3)},
+        "label2id": {f"LABEL_{i}": i for i in range(3)},
+    })  # fmt: skip
+    full = make_run(tmp_path / "full", base, made.data, 1, method="full")
+    done = compare(full)
+    assert done.exit_code == 0, done.output
+    assert "(its own head, which calls the labels LABEL_0, LABEL_1, LABEL_2)" in done.output
+
+
+def test_an_artifact_is_no_place_for_a_comparison(
+    compare: Callable[..., Result], made: Place
+) -> None:
+    for artifact, place in ((made.a, made.a / "model"), (made.b, made.b / "model" / "out")):
+        refused = compare(made.a, made.b, "--output_dir", place)
+        assert_refused(refused, USAGE, f"lies in the artifact {artifact / 'model'}")
+        assert compare(made.a, made.b).exit_code == 0, "their hallmarks still hold"

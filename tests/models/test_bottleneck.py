@@ -323,3 +323,24 @@ def test_it_works_without_our_head_too(family: str, base_of: Callable[[str], Pat
         found = model(input_ids=ids).last_hidden_state
     torch.testing.assert_close(found, before, atol=1e-4, rtol=0)
     assert count_parameters(model)[0] == math.prod([LAYERS, 2 * WIDTH * 2 + 2 + WIDTH])
+
+
+@pytest.mark.parametrize(
+    ("family", "modules"), [("gpt2", ["mlp.c_fc"]), ("bert", ["query", "intermediate.dense"])]
+)
+def test_it_goes_behind_linear_layers_as_well(
+    family: str, modules: list[str], base_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    built = build(base_of(family))
+    model = tune(built, base_of(family), name="bottleneck", target_modules=modules)
+    before = logits_of(built, model)
+    np.testing.assert_allclose(logits_of(save(tmp_path, model, built.tokenizer)), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", ["encoder", "intermediate"])
+def test_a_module_that_puts_out_something_else_is_named(
+    module: str, base_of: Callable[[str], Path]
+) -> None:
+    built, model = attached(base_of("bert"), target_modules=[module])
+    with pytest.raises(UsageError, match=r"target_modules: Bert\w+ does not put out hidden states"):
+        logits_of(built, model)

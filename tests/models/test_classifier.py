@@ -1,5 +1,6 @@
 """Classifiers out of base models: fresh parts, pad tokens, and logits that padding cannot move."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,12 @@ def test_a_fresh_module_inside_a_named_one_is_saved_once(tmp_path: Path) -> None
     method = MethodSection(name="lora", target_modules=["query"], modules_to_save=["pooler"])
     model = attach(built, method, "a-base")
     assert sum("modules_to_save" in name for name, _ in model.named_parameters()) == 4
+
+
+def test_a_tokenizer_without_a_token_for_padding_is_refused(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path)
+    path = base / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in config.items() if not k.endswith("_token")}))
+    with pytest.raises(UsageError, match="no pad, end or unknown token"):
+        build_classifier(find_model(str(base)), LABELS, SECTION, None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.models_for_tests import tiny_bert, tiny_llama, tiny_roberta
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from textassay.models import cpu
 
@@ -98,3 +98,12 @@ def test_frozen_weights_rounded_once_give_what_autocast_gives() -> None:
     assert torch.equal(before, after)
     assert model[0].weight.dtype is torch.bfloat16
     assert model[1].weight.dtype is torch.float32
+
+
+def test_embeddings_are_not_rounded_with_the_layer_that_shares_them(tmp_path) -> None:
+    config = AutoConfig.from_pretrained(tiny_llama(tmp_path), tie_word_embeddings=True)
+    model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+    cpu.speed_up(model, "bf16")
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert model.lm_head.weight.dtype is torch.float32
+    assert model.model.layers[0].mlp.up_proj.weight.dtype is torch.bfloat16

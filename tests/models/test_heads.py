@@ -294,3 +294,17 @@ def test_an_architecture_that_has_no_such_class_is_refused(
         build(base_of("distilbert"), head="label_scoring", prompt=Prompt("", " It was"))
     with pytest.raises(UsageError, match="no text classifier for vit"):
         classifier_class(ViTConfig(), {"head": "linear"})
+
+
+def test_layers_of_an_mlp_that_do_not_fit_start_as_new_ones(
+    base_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A classifier of three labels as the base of one with two: only its last layer is new."""
+    built = build(base_of("bert"), head="mlp")
+    save(tmp_path, built.model, built.tokenizer)
+    other = build(tmp_path, LabelMap(("no", "yes")), head="mlp")
+    old, new = mlp_of(built.model), mlp_of(other.model)
+    assert torch.equal(new[0].weight, old[0].weight)
+    assert torch.equal(new[3].weight, old[3].weight)
+    bound = (6 / (256 + 2)) ** 0.5
+    assert 0.9 * bound < new[6].weight.abs().max().item() <= bound

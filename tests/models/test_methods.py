@@ -1,6 +1,7 @@
 """PEFT's methods by PEFT's names: what trains, with which ranks, and that it all comes back."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.classifiers_for_tests import (
     ATTENTION,
     DECODERS,
     FAMILIES,
+    LABELS,
     LENGTH,
     ask,
     build,
@@ -20,6 +22,7 @@ from tests.classifiers_for_tests import (
     logits_of,
     resized,
     save,
+    shake,
     tune,
 )
 from tests.models_for_tests import TEXTS
@@ -27,11 +30,13 @@ from torch import nn
 
 from textassay.artifacts.merging import merged_classifier
 from textassay.config.load import resolve_job
-from textassay.config.schema import MethodSection
+from textassay.config.schema import MethodSection, ModelSection
 from textassay.data.prompt import Prompt
 from textassay.errors import UsageError
 from textassay.files import read_json
+from textassay.models.classifier import build_classifier
 from textassay.models.methods import attach, merge, refuse_unmergeable
+from textassay.models.source import find_model
 
 WIDTH = 32
 
@@ -142,16 +147,62 @@ def test_a_tuned_classifier_comes_back_with_the_same_logits(
         with pytest.raises(UsageError, match="cannot be merged into the weights"):
             merge(model)
         return
-    refuse_unmergeable(model)
     if name == "bias":  # Llama's layers have none to add it to
+        with pytest.raises(UsageError, match=r"save_merged: .*lora_bias adds a bias to layers"):
+            refuse_unmergeable(model)
         with pytest.raises(UsageError, match=r"lora: .*cannot be merged .*no bias.*ship the adapt"):
             merged_classifier(tmp_path / "saved")
         return
+    refuse_unmergeable(model)
     merged = merged_classifier(tmp_path / "saved")
     np.testing.assert_allclose(logits_of(loaded, merged), before, atol=1e-4)
     assert not hasattr(merged, "peft_config")
     plain = build(base_of(family)).model
     assert merged.state_dict().keys() == plain.state_dict().keys()
+
+
+COMPOSITE = {  # heads of several layers, which PEFT's own merging takes for one
+    "roberta": ("linear", {"target_modules": ["query", "value"]}),
+    "bert": ("mlp", {"target_modules": ["query", "value"]}),
+    "llama": ("mlp", {"target_modules": ["q_proj", "v_proj"]}),
+}
+
+
+@pytest.mark.parametrize("family", COMPOSITE)
+@pytest.mark.parametrize("name", ["lora", "ia3", "vera", "oft", "loha"])
+def test_a_head_of_several_layers_survives_the_merge(
+    name: str, family: str, base_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    head, targets = COMPOSITE[family]
+    extra = {"ia3": {"feedforward_modules": []}, "oft": {"oft_block_size": 4}, "vera": {"r": 8}}
+    built = build(base_of(family), head=head)
+    model = tune(built, base_of(family), name=name, **targets, **extra.get(name, {}))
+    refuse_unmergeable(model)
+    before = logits_of(built, model)
+    save(tmp_path / "adapter", model, built.tokenizer)
+    merged = merged_classifier(tmp_path / "adapter")
+    again = save(tmp_path / "merged", merged, built.tokenizer)
+    np.testing.assert_allclose(logits_of(again), before, atol=1e-4)
+
+
+def test_an_adapter_says_which_revision_of_its_base_it_is_for(
+    base_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub cache laid out by hand, which holds one revision and no main branch."""
+    cached = tmp_path / "hub" / "models--org--base"
+    shutil.copytree(base_of("bert"), cached / "snapshots" / "abc123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "v2").write_text("abc123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    source = find_model("org/base", "v2")
+    assert (source.name, source.revision) == ("org/base", "v2")
+    built = build_classifier(source, LABELS, ModelSection(max_seq_length=LENGTH), None)
+    method = MethodSection(name="lora", target_modules=["query"])
+    model = shake(attach(built, method, source.name, source.revision)).eval()
+    before = logits_of(built, model)
+    loaded = save(tmp_path / "saved", model, built.tokenizer)
+    assert loaded.base.revision == "v2"
+    np.testing.assert_allclose(logits_of(loaded), before, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

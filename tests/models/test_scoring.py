@@ -1,5 +1,7 @@
 """Label scoring: what one forward pass gives is what a pass for each label would give."""
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from tests.classifiers_for_tests import (
     ATTENTION,
     DECODERS,
@@ -114,7 +117,7 @@ NAMES = {
     "long": ("very negative", "negative", "neutral", "very positive"),
     "chinese": ("差", "好", "很好"),
     "mixed": ("差评", "good", "😀"),
-    "digits": ("0", "1", "10"),
+    "digits": ("0", "1", "2"),
 }
 CUES = {
     "word": Prompt("", " It was"),
@@ -171,12 +174,49 @@ def test_no_special_token_belongs_to_a_label(
 
 def test_labels_that_no_model_could_tell_apart_are_refused(base_of: Callable[[str], Path]) -> None:
     tokenizer = load_tokenizer(str(base_of("gpt2")))  # in lower case
-    with pytest.raises(UsageError, match=r"cannot tell 'Good' apart: .*rename the label"):
+    with pytest.raises(UsageError, match=r"cannot tell 'good' from 'Good': .*rename a label"):
         label_token_ids(tokenizer, LabelMap(("bad", "good", "Good")), PROMPT)
-    with pytest.raises(UsageError, match="cannot tell ''"):
+    with pytest.raises(UsageError, match="cannot tell '' from 'bad'"):
         label_token_ids(tokenizer, LabelMap(("bad", "")), Prompt("", " It was "))
-    with pytest.raises(UsageError, match="cannot tell '坏' apart"):
+    with pytest.raises(UsageError, match="cannot tell '猫' from '坏'"):
         label_token_ids(tokenizer, LabelMap(("猫", "坏")), PROMPT)  # both unknown
+    # A beginning is at least as probable as the whole: it would win for every text.
+    with pytest.raises(UsageError, match="cannot tell 'good' from 'good film'"):
+        label_token_ids(tokenizer, LabelMap(("dull", "good film", "good")), PROMPT)
+
+
+@pytest.fixture(scope="module")
+def other_decoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A tiny language model of another architecture, with Llama's tokenizer."""
+
+    def make(kind: str, **settings: Any) -> Path:
+        config = getattr(transformers, f"{kind}Config")
+        folder = tmp_path_factory.mktemp(kind)
+        base = FAMILIES["llama"](folder / "llama")
+        sizes = json.loads((base / "config.json").read_text())
+        named = ["vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings"]
+        named += ["num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
+        made = config(**{name: sizes[name] for name in named}, **settings)
+        shutil.copytree(base, folder / "base")
+        getattr(transformers, f"{kind}ForCausalLM")(made).save_pretrained(folder / "base")
+        return folder / "base"
+
+    return make
+
+
+def test_a_model_that_scales_its_logits_is_refused(other_decoder: Callable[..., Path]) -> None:
+    labels = LabelMap(("bad", "very good", "far too long"))
+    with pytest.raises(UsageError, match="does not fit granite models: their own log probability"):
+        build(other_decoder("Granite", logits_scaling=4.0), labels, PROMPT, head="label_scoring")
+    build(other_decoder("Granite", logits_scaling=1.0), labels, PROMPT, head="label_scoring")
+
+
+def test_a_model_that_looks_back_too_little_is_refused(other_decoder: Callable[..., Path]) -> None:
+    labels, longest = LabelMap(("bad", "very good")), 48 + 8
+    with pytest.raises(UsageError, match="looks back 30 tokens at most; lower it to"):
+        build(other_decoder("Mistral", sliding_window=30), labels, PROMPT, head="label_scoring")
+    base = other_decoder("Mistral", sliding_window=longest)
+    build(base, labels, PROMPT, head="label_scoring")
 
 
 def test_what_label_scoring_cannot_do_is_said(

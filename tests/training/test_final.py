@@ -27,7 +27,7 @@ from textassay.artifacts.kinds import ADAPTER, MODEL
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
 from textassay.errors import GateError, UsageError
-from textassay.files import read_json, sha256_file
+from textassay.files import read_json, sha256_file, write_json
 from textassay.training import publish
 from textassay.training.final import METHOD_CONFIG, publish_extras, refuse_final_directory
 from textassay.training.publish import publish_merged
@@ -69,6 +69,7 @@ def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "deep" / "final").mkdir(parents=True)
     (folder / "deep" / "final" / "old.txt").write_text("old")
     (folder / "deep" / "final" / METHOD_CONFIG).write_text("{}")  # of an earlier run
+    write_json(folder / "deep" / "final" / FILE, {"files": {}, "labels": [], "made_by": {}})
     run = quick_run(
         tiny_base, folder / "run",
         **{"method.use_dora": "true", "method.use_rslora": "true", "method.r": "4",
@@ -216,6 +217,8 @@ def test_a_full_model_is_flat_already(tiny_base: Path, tmp_path: Path) -> None:
 def test_force_replaces_nothing_that_no_run_has_written(tiny_base: Path, tmp_path: Path) -> None:
     (tmp_path / "final").mkdir()
     (tmp_path / "final" / "thesis.txt").write_text("mine")
+    # The older trainer writes a file of this name beside its model, and no hallmark.
+    (tmp_path / "final" / "combined_finetune_config.json").write_text("{}")
     given = {"artifact.final_model_dir": str(tmp_path / "final")}
     run = dataclasses.replace(quick_run(tiny_base, tmp_path / "run", **given), force=True)
     with pytest.raises(UsageError, match="is not empty"):

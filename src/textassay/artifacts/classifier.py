@@ -13,6 +13,7 @@ from textassay.console import warn
 from textassay.data.encode import encode_texts
 from textassay.models.device import find_device
 from textassay.models.predict import compute_logits, softmax
+from textassay.models.source import find_model
 
 
 class Classifier:
@@ -32,13 +33,15 @@ class Classifier:
         device: str = "auto",
         check_hashes: bool = False,
     ) -> Self:
-        """Load an artifact, or any transformers classifier, from a directory.
+        """Load an artifact, or any transformers classifier, from a directory or by its hub name.
 
         `base` names the base of an adapter where it lies elsewhere than the adapter says.
         `check_hashes` also compares every file with the hallmark. Raises GateError where the
         artifact is not what its hallmark says, UsageError where there is none.
         """
         path = Path(folder)
+        if not path.exists():
+            path = find_model(str(folder)).path
         hallmark = read_hallmark(path)
         if hallmark is None:
             warn(f"{path}: carries no hallmark; nothing proves what it is")

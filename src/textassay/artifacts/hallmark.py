@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from textassay.artifacts.kinds import Loaded, load_artifact
-from textassay.console import out, reports_errors
+from textassay.console import reports_errors, tell
 from textassay.data.encode import encode_texts
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file, write_json
@@ -183,7 +183,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 @reports_errors
 def main(folder: Path, base_model_path: str | None) -> None:
     """Verify the hallmark of the artifact in FOLDER: files, labels, base, logits of the probe."""
-    out().print(f"verified  {verify(folder, base_model_path)}", markup=False)
+    tell(f"verified  {verify(folder, base_model_path)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ from textassay.data.prompt import Prompt
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json
 from textassay.models.bottleneck import register
-from textassay.models.classifier import SETTINGS_KEY, load_tokenizer, load_weights, skeleton
+from textassay.models.classifier import (
+    SETTINGS_KEY,
+    UNREADABLE,
+    load_tokenizer,
+    load_weights,
+    skeleton,
+)
 from textassay.models.methods import is_adapter
 from textassay.models.quantization import dequantized
 from textassay.models.source import Source, find_model
@@ -91,13 +97,25 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
     `base` names the base of an adapter where it lies elsewhere than the adapter says. Raises
     GateError where the directory does not hold a whole classifier.
     """
+    kind = find_kind(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries', about names that they will change
-        return _load(folder, base)
+        try:
+            return _load(folder, kind, base)
+        except UNREADABLE as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise GateError(
+                f"{folder}: cannot be read as {kind} ({type(error).__name__}: {first[:300]}); a "
+                "file is broken, or of something else."
+            ) from None
 
 
-def _load(folder: Path, base: str | None) -> Loaded:
-    kind = find_kind(folder)
+def _load(folder: Path, kind: str, base: str | None) -> Loaded:
+    if not (folder / "config.json").is_file():
+        raise GateError(
+            f"{folder}: is an adapter without the config.json of its classifier, so its labels and "
+            "its head are not known; an adapter saved by textassay has one."
+        )
     config = read_config(folder)
     labels = _labels(folder, config)
     tokenizer = load_tokenizer(str(folder))
@@ -137,7 +155,10 @@ def load_adapter(
 
     register()
     adapter = read_json(folder / "adapter_config.json")
-    source = find_model(base or adapter["base_model_name_or_path"], adapter.get("revision"))
+    named = base or adapter.get("base_model_name_or_path")
+    if not named:
+        raise GateError(f"{folder}: does not say what its base is; name it.")
+    source = find_model(named, None if base else adapter.get("revision"))
     model, _ = load_weights(str(source.path), config)
     if dequantize:
         model = dequantized(model, skeleton(config))
@@ -157,10 +178,7 @@ def load_adapter(
 
 
 def _load_model(folder: Path, config: Any) -> Any:
-    try:
-        model, info = load_weights(str(folder), config)
-    except OSError as error:
-        raise GateError(f"{folder}: its weights cannot be read: {error}") from None
+    model, info = load_weights(str(folder), config)
     wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
     if wrong:
         what = "is missing from" if info["missing_keys"] else "does not fit"

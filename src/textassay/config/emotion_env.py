@@ -30,6 +30,7 @@ OWN = {
     "DORA_USE_MAGNITUDE": "method.use_dora",
     "USE_RSLORA": "method.use_rslora",
 }
+SWITCHED = {name: key for name, key in OWN.items() if key.startswith("method.")}
 PART = ("R", "ALPHA", "DROPOUT", "TARGET_MODULES")
 TUNING = {f"{part}_{name}" for part in ("DORA", "RSLORA") for name in PART}
 # That trainer's documented values, for a file that leaves some out.
@@ -42,8 +43,6 @@ SWITCHES = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 # A bare `dense` would catch BERT's pooler too, which is no part of the encoder.
 DENSE = ["attention.output.dense", "intermediate.dense", "output.dense"]
 SUSPICIOUS_DROPOUT = 0.5
-BOM = "\ufeff"  # Notepad puts it before the first name
-REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -62,36 +61,41 @@ def is_emotion_env(variables: Mapping[str, str]) -> bool:
     return bool(given & (OWN.keys() | TUNING)) or {"DATA_PATH", "MODEL_NAME"} <= given
 
 
-def emotion_settings(variables: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
+def emotion_settings(
+    variables: Mapping[str, str], beside_a_job: bool = False
+) -> tuple[dict[str, object], list[str]]:
     """Our settings, and sentences on what the file says that an adapter cannot do.
 
-    ValueError where a rank, an alpha or a dropout is no number.
+    `beside_a_job`: a file that says nothing of the tuning leaves it to the job. ValueError where a
+    rank, an alpha or a dropout is no number.
     """
     given = _given(variables)
     said = DEFAULTS | given
     for name in ("DORA_USE_MAGNITUDE", "USE_RSLORA"):
         said[name] = SWITCHES.get(said[name].lower(), said[name])
     settings: dict[str, object] = {
-        key: said[name] for name, key in (COMMON | OWN).items() if name in said
-    }
+        key: said[name] for name, key in (COMMON | OWN).items()
+        if name in said and name not in SWITCHED
+    }  # fmt: skip
     if "DEVICE" in said:
         device = said["DEVICE"].lower()
         settings["resources.device"] = "cuda" if device.startswith(("cuda", "gpu")) else device
     if "TARGET_EMOTIONS" in said:
         settings["data.labels"] = _listed(said["TARGET_EMOTIONS"])
-    tuning, notes = _tuning(said)
+    notes: list[str] = []
+    if not beside_a_job or given.keys() & (TUNING | SWITCHED.keys()):
+        tuning, notes = _tuning(said)
+        settings |= tuning
     ignored = sorted(name for name in given.keys() - COMMON.keys() - OWN.keys() - TUNING
                      if not settings_in({name: "x"}))  # fmt: skip
     if ignored:
         notes.append(f"not read: {', '.join(ignored)}")
-    return {**settings, "method.name": "lora", **tuning}, notes
+    return settings, notes
 
 
 def _given(variables: Mapping[str, str]) -> dict[str, str]:
-    """What the file sets; as in that trainer's reader ${NAME} stands for another of its values."""
-    filled = {name.lstrip(BOM): REFERENCE.sub(lambda at: variables.get(at[1], at[0]), value).strip()
-              for name, value in variables.items()}  # fmt: skip
-    return {name: value for name, value in filled.items() if value}
+    """What the file sets."""
+    return {name: value.strip() for name, value in variables.items() if value.strip()}
 
 
 def _tuning(said: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
@@ -101,17 +105,18 @@ def _tuning(said: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
         rslora = _part("RSLORA", {"RSLORA_TARGET_MODULES": said["DORA_TARGET_MODULES"], **said})
     ruling = rslora or dora
     alone = [name for name in dora.modules if not _is_among(name, ruling.modules)]
+    # PEFT reads these as patterns for the end of a module's name. Empty ones replace a job's.
+    patterns = [_pattern(name, ruling.modules) for name in alone]
     tuning: dict[str, object] = {
+        "method.name": "lora",
+        **{key: said[name] for name, key in SWITCHED.items()},
         "method.r": ruling.r,
         "method.lora_alpha": ruling.alpha,
         "method.lora_dropout": ruling.dropout,
         "method.target_modules": [*ruling.modules, *alone],
+        "method.rank_pattern": dict.fromkeys(patterns, dora.r),
+        "method.alpha_pattern": dict.fromkeys(patterns, dora.alpha),
     }
-    if alone:
-        # PEFT reads these as patterns for the end of a module's name.
-        patterns = [_pattern(name, ruling.modules) for name in alone]
-        tuning["method.rank_pattern"] = dict.fromkeys(patterns, dora.r)
-        tuning["method.alpha_pattern"] = dict.fromkeys(patterns, dora.alpha)
     return tuning, _notes(said, dora, rslora)
 
 
@@ -181,7 +186,8 @@ def _number(name: str, said: Mapping[str, str], kind: type[int] | type[float]) -
     try:
         return kind(said[name])
     except ValueError:
-        raise ValueError(f"{name} is {said[name]!r}") from None
+        wanted = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} is {said[name]!r}, and takes {wanted}") from None
 
 
 def _listed(value: str) -> list[str]:

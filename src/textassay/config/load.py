@@ -50,7 +50,7 @@ def resolve_job(
     if job_file:
         layers.append((str(job_file), read_job_file(job_file)))
     if env_file:
-        layers += _layers_of(env_file)
+        layers += _layers_of(env_file, job_file is not None)
     layers.append(("environment", settings_in(environ)))
     layers.append(("flag", flags))
     for source, layer in layers:
@@ -62,15 +62,16 @@ def resolve_job(
     return job, _with_defaults(job, given)
 
 
-def _layers_of(env_file: Path) -> list[tuple[str, Mapping[str, Any]]]:
+def _layers_of(env_file: Path, beside_a_job: bool) -> list[tuple[str, Mapping[str, Any]]]:
     """The settings of a `.env` file; those of the older emotion trainer first."""
     variables = read_env_file(env_file)
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if is_emotion_env(variables):
         try:
-            settings, notes = emotion_settings(variables)
+            filled = read_env_file(env_file, interpolate=True)
+            settings, notes = emotion_settings(filled, beside_a_job)
         except ValueError as error:
-            raise UsageError(f"{env_file}: {error}; ranks and dropouts are numbers.") from None
+            raise UsageError(f"{env_file}: {error}.") from None
         for note in notes:
             warn(f"{env_file}: {note}")
         layers.append((str(env_file), settings))

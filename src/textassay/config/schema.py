@@ -85,6 +85,14 @@ class DataSection(Section):
         None, description="the seed of the cut (default: the data set's own); never the run's seed"
     )
 
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, labels: list[str] | None) -> list[str] | None:
+        for index, label in enumerate(labels or []):
+            if label in (labels or [])[:index]:
+                raise ValueError(f"the label {label!r} is named twice")
+        return labels
+
     @field_validator("prompt")
     @classmethod
     def _has_a_place_for_the_text(cls, template: str | None) -> str | None:
@@ -283,8 +291,8 @@ class Job(Section):
         if (self.launcher == "full") != (self.method.name == "full"):
             wanted = "full" if self.launcher == "full" else "a PEFT method such as lora"
             raise ValueError(
-                f"the launcher {self.launcher} goes with method.name {wanted}, "
-                f"not {self.method.name}"
+                f"method.name is {self.method.name}, and the launcher {self.launcher} goes with "
+                f"{wanted}"
             )
         return self
 

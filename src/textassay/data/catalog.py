@@ -1,6 +1,7 @@
 """Known data sets: one YAML each in data/catalog, with columns, label names and licence."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,24 @@ class Entry(BaseModel):
     language: str
     licence: str
     labels: list[str]
+    open_labels: bool = False  # whether rows may have others, which come behind these
     split_seed: int = 0
     local: Form = Form()
     hub: Form | None = None
 
-    def values(self, form: Form) -> dict[str, str]:
-        """What may stand in the label column of `form`, and the label that it means."""
+    def values(self, form: Form) -> dict[str, str] | None:
+        """What may stand in the label column of `form`, and the label that it means.
+
+        None where any word may stand there and means itself.
+        """
+        if self.open_labels:
+            return None
         by_position = {str(index): name for index, name in enumerate(self.labels)}
         return form.values or by_position
+
+    def order(self, found: Iterable[str]) -> list[str]:
+        """The labels in their order, and behind them those that were found besides."""
+        return [*self.labels, *sorted(set(found) - set(self.labels))]
 
     def local_folder(self) -> Path | None:
         """Where a local copy lies: in the project, or under TEXTASSAY_DATA_DIR by its name."""

@@ -66,8 +66,9 @@ def load_dataset(section: DataSection) -> Dataset:
         notes += refuse_other_labels(tables, section.labels)
     seed = _split_seed(section, entry)
     notes += _cut_missing_splits(tables, section, seed)
-    order = section.labels or (entry.labels if entry else None)
-    labels = LabelMap.from_labels(tables["train"]["label"].to_pylist(), order)
+    found = _labels(tables["train"])
+    order = section.labels or (entry.order(found) if entry else None)
+    labels = LabelMap.from_labels(found, order)
     for split in ("validation", "test"):
         refuse_unknown_labels(_where(tables[split], split), _labels(tables[split]), labels)
     notes += _sample(tables, section.max_samples, seed)

@@ -17,7 +17,6 @@ import pyarrow as pa
 from textassay.data.clean import usable_rows
 from textassay.data.columns import Columns
 from textassay.data.read import Rows, values
-from textassay.data.split import group_ids
 from textassay.errors import DataError
 
 # Only what ends in a semicolon: html.unescape alone would read `?a=1&copy=2` as `?a=1©=2`.
@@ -35,7 +34,7 @@ ROUNDS = 20
 class Choices(NamedTuple):
     """What the user decides."""
 
-    # Which label is right is not known here, and `fine :)` counts as the same text as `fine :(`.
+    # Which label is right is not known here.
     conflicts: str = "keep"
     keep_duplicates: bool = False
     mask_emoticons: bool = False
@@ -83,18 +82,20 @@ def tidy(rows: Rows, names: Columns, choices: Choices) -> Tidied:
 
     Raises DataError if no row would be left.
     """
-    texts = values(rows.columns[names.text])
+    texts, written = (values(rows.columns[name]) for name in (names.text, names.label))
     mended = [repair(text or "", choices.mask_emoticons) for text in texts]
-    columns = rows.columns | {names.text: _column(text for text, _ in mended)}
+    columns = rows.columns | {
+        names.text: _column(text for text, _ in mended),
+        names.label: _column(label and repair(label)[0] for label in written),
+    }
     usable = usable_rows(replace(rows, columns=columns, bad=[]), names)
     labels = dict(zip(values(usable.table["line"]), values(usable.table["label"]), strict=True))
-    cells = zip(values(rows.lines), values(rows.columns[names.label]), strict=True)
+    cells = zip(values(rows.lines), values(columns[names.label]), strict=True)
     columns[names.label] = _column(labels.get(line, label) for line, label in cells)
     findings: dict[int, Finding] = {
         row.line: (row.reason.partition(" (")[0], row.reason, True) for row in usable.bad
     }
-    groups = group_ids(values(usable.table["text"])).tolist()
-    findings |= _findings(labels, groups, choices)
+    findings |= _findings(labels, list(values(usable.table["text"])), choices)
     touched = _touched(rows, names, columns, [done for _, done in mended], findings)
     gone = {row.line for row in touched if row.left_out}
     kept = [at for at, line in enumerate(values(rows.lines)) if line not in gone]
@@ -134,24 +135,25 @@ def _touched(
     return sorted(touched, key=lambda row: row.line)
 
 
-def _findings(labels: dict[int, str], groups: list[int], choices: Choices) -> dict[int, Finding]:
-    """{line: finding} for contradictions and duplicates; `groups` says which texts are the same.
+def _findings(labels: dict[int, str], texts: list[str], choices: Choices) -> dict[int, Finding]:
+    """{line: finding} for contradictions and duplicates among the repaired `texts`.
 
+    Only what is written alike is the same text: `C++` is not `C#`, nor `fine 😀` `fine 😡`.
     Contradictions come first, so that every duplicate has its vote.
     """
-    pairs = list(zip(labels.values(), groups, strict=True))
-    one: dict[int, str] = {}
-    several = {group for label, group in pairs if one.setdefault(group, label) != label}
-    votes: dict[int, Counter[str]] = {group: Counter() for group in several}
-    for label, group in pairs:
-        if group in several:
-            votes[group][label] += 1
-    first: dict[tuple[str, int], int] = {}
+    pairs = list(zip(labels.values(), texts, strict=True))
+    one: dict[str, str] = {}
+    several = {text for label, text in pairs if one.setdefault(text, label) != label}
+    votes: dict[str, Counter[str]] = {text: Counter() for text in several}
+    for label, text in pairs:
+        if text in several:
+            votes[text][label] += 1
+    first: dict[tuple[str, str], int] = {}
     found: dict[int, Finding] = {}
-    for line, (label, group) in zip(labels, pairs, strict=True):
-        if group in several:
-            found |= _judged(line, label, votes[group], choices.conflicts)
-        original = first.setdefault((label, group), line)
+    for line, (label, text) in zip(labels, pairs, strict=True):
+        if text in several:
+            found |= _judged(line, label, votes[text], choices.conflicts)
+        original = first.setdefault((label, text), line)
         repeated = original != line and not choices.keep_duplicates
         if repeated and not (line in found and found[line][2]):
             found[line] = ("duplicate", f"has the text and label of line {original}", True)

@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.differences import ClassChange
-from textassay.evaluation.fonts import LATIN, families
+from textassay.evaluation.fonts import LATIN, families, plain_text
 from textassay.evaluation.metrics import HEADLINE, Score
 from textassay.evaluation.plots import ACCENT, INK, SECOND
 
@@ -20,6 +20,7 @@ MOST_LABELS = 40
 LONGEST_NAME = 30
 
 
+@plain_text()
 def draw_comparison(comparison: Comparison) -> Figure:
     """Both sides and the baselines on the left, the labels in their order on the right."""
     systems, classes = _systems(comparison), _most_changed(comparison.found.classes)

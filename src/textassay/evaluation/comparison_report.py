@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textassay.console import out, table
+from textassay.config.runs import CONFIG
+from textassay.console import out, table, tell
 from textassay.errors import UsageError
 from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.comparison_plot import draw_comparison
@@ -26,10 +27,20 @@ class Sheet:
     rows: Sequence[Sequence[str]]
 
 
-def refuse_output(folder: Path | None, force: bool) -> None:
-    """UsageError where `folder` cannot take the files, or holds some and `force` is not given."""
+def refuse_output(folder: Path | None, artifacts: Sequence[Path], force: bool) -> None:
+    """UsageError where `folder` cannot take the files, or holds some and `force` is not given.
+
+    Nor may it lie in one of the artifacts, whose hallmark would not hold any more.
+    """
     if folder is None:
         return
+    for artifact in artifacts:
+        own = artifact / "model" if (artifact / CONFIG).is_file() else artifact
+        if folder.resolve().is_relative_to(own.resolve()):
+            raise UsageError(
+                f"{folder}: lies in the artifact {own}, whose files are stamped; name another "
+                "--output_dir."
+            )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name another --output_dir.")
     there = [name for name in (JSON, MARKDOWN, PICTURE) if (folder / name).exists()]
@@ -48,7 +59,7 @@ def print_comparison(comparison: Comparison) -> None:
         rows = [[escape(cell) for cell in row] for row in sheet.rows]
         out().print(table(escape(sheet.title), [escape(name) for name in sheet.columns], rows))
     for sentence in [*sentences(comparison), *(f"note: {note}" for note in comparison.notes)]:
-        out().print(sentence, markup=False, soft_wrap=True)
+        tell(sentence)
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:

@@ -9,22 +9,26 @@ import pyarrow as pa
 import transformers
 import yaml
 from pydantic import ValidationError
+from transformers import AutoConfig
 
 from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.config.runs import CONFIG
 from textassay.config.schema import DataSection, EvaluationSection, ModelSection
 from textassay.data.catalog import read_entry
+from textassay.data.labels import LabelMap
 from textassay.data.load import Dataset, load_dataset, load_rows
 from textassay.data.split import overlap
 from textassay.errors import DataError, GateError, TextassayError, UsageError
 from textassay.files import sha256_text
-from textassay.models.classifier import SETTINGS_KEY, build_classifier
+from textassay.models.classifier import SETTINGS_KEY, BuiltClassifier, build_classifier
+from textassay.models.heads import LABEL_SCORING
 from textassay.models.source import Source, find_model
 
 UNTUNED_SEED = 0
 RANDOM_HEAD = f"untuned base (random head, seed {UNTUNED_SEED})"
 WITHOUT_HEAD = "untuned base (no head, it scores the labels)"
+OWN_HEAD = "untuned base (its own head)"
 WARNING = "its figures say nothing about the base model"
 
 
@@ -110,7 +114,10 @@ def load_contender(where: Path, base: str | None) -> Contender:
 
 
 def untuned_base_of(tuned: Contender, base: str | None) -> Contender:
-    """The base of an artifact, with a random head for its labels and with its input settings.
+    """The base of an artifact with its input settings, and a random head where it has none.
+
+    A base that is a classifier of as many labels keeps its head; where it calls them otherwise,
+    its first label is taken for the artifact's first, and so on, and the name says so.
 
     Raises UsageError where the base is not known, GateError where it is not the stamped one.
     """
@@ -132,12 +139,25 @@ def untuned_base_of(tuned: Contender, base: str | None) -> Contender:
     )
     transformers.set_seed(UNTUNED_SEED)
     built = build_classifier(source, own.labels, section, own.prompt)
+    name, labels = _what_it_is(source, built, own.labels)
     loaded = replace(
-        own, kind="untuned base", model=built.model.eval(), tokenizer=built.tokenizer, base=source
-    )
-    is_random = bool(built.fresh)
-    name = RANDOM_HEAD if is_random else WITHOUT_HEAD
-    return Contender(name, source.path, loaded, None, None, True, is_random)
+        own, kind="untuned base", model=built.model.eval(), tokenizer=built.tokenizer,
+        labels=labels, base=source,
+    )  # fmt: skip
+    return Contender(name, source.path, loaded, None, None, True, bool(built.unfilled))
+
+
+def _what_it_is(source: Source, built: BuiltClassifier, labels: LabelMap) -> tuple[str, LabelMap]:
+    """What an untuned base is called, and the labels in the order of its logits."""
+    if built.unfilled:
+        return RANDOM_HEAD, labels
+    if getattr(built.model.config, SETTINGS_KEY)["head"] == LABEL_SCORING:
+        return WITHOUT_HEAD, labels
+    names = AutoConfig.from_pretrained(source.path).id2label
+    own = LabelMap(tuple(names[index] for index in range(len(names))))
+    if set(own.names) == set(labels.names):
+        return OWN_HEAD, own
+    return f"{OWN_HEAD[:-1]}, which calls the labels {', '.join(own.names)})", labels
 
 
 def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -> Selection:

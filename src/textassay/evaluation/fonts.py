@@ -1,11 +1,20 @@
 """Fonts of this machine that have the characters of a label: DejaVu has Latin, but no Chinese."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
-from matplotlib import font_manager
+from matplotlib import font_manager, rc_context
 
 LATIN = "DejaVu Sans"  # matplotlib brings it
 PLACEHOLDERS = "Last Resort"  # this too, with an empty box for every character there is
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Texts drawn inside are shown as they are: a label such as `$5` is no formula."""
+    with rc_context({"text.parse_math": False}):
+        yield
 
 
 @cache

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from textassay.evaluation.fonts import LATIN, families
+from textassay.evaluation.fonts import LATIN, families, plain_text
 from textassay.files import replacing
 
 INK, ACCENT, SECOND = "#1f2933", "#0b6e4f", "#c8553d"
 MOST_NUMBERED_CELLS = 12
 
 
+@plain_text()
 def plot_confusion(path: Path, matrix: np.ndarray, labels: Sequence[str]) -> None:
     """Rows are true labels, columns predicted ones; colour is the share of the true label."""
     count = len(labels)

@@ -14,6 +14,8 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import PeftType, register_peft_method
 from torch import nn
 
+from textassay.errors import UsageError
+
 NAME = "bottleneck"
 # Blocks of BERT and kin (encoder.layer.3), DistilBERT (transformer.layer.3), GPT-2 (h.3), and
 # Llama, Qwen and kin (layers.3).
@@ -82,6 +84,12 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters:
             return output
         hidden = output[0] if isinstance(output, tuple) else output
+        if not isinstance(hidden, torch.Tensor) or hidden.shape[-1] != self.width:
+            raise UsageError(
+                f"method.target_modules: {type(self.base_layer).__name__} does not put out hidden "
+                f"states of width {self.width}, which a bottleneck goes behind; name blocks or "
+                "linear layers, or leave target_modules out."
+            )
         for name in self.active_adapters:
             if name in self.bottleneck_down:
                 hidden = hidden + self._part(name, hidden)
@@ -119,14 +127,19 @@ class BottleneckModel(BaseTuner):
         current_key: str, **_: Any,
     ) -> None:  # fmt: skip
         if not isinstance(target, BottleneckLayer):
-            width = getattr(target, "out_features", self.model.config.hidden_size)
-            wrapped = BottleneckLayer(target, width)
+            wrapped = BottleneckLayer(target, _width_of(target, self.model.config))
             setattr(parent, target_name, wrapped)
             target = wrapped
         target.add(adapter_name, peft_config)
 
     def _check_merge_allowed(self) -> None:
         raise ValueError("it is no linear map")
+
+
+def _width_of(module: nn.Module, config: Any) -> int:
+    """The width of what a linear layer puts out, GPT-2's included; else that of a block."""
+    of_layer = getattr(module, "out_features", getattr(module, "nf", None))
+    return int(of_layer or config.hidden_size)
 
 
 def register() -> None:

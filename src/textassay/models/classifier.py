@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,13 +18,19 @@ from textassay.config.schema import ModelSection
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import UsageError
-from textassay.models.heads import LABEL_SCORING, MlpHead, classifier_class, position_by_mask
+from textassay.models.heads import (
+    LABEL_SCORING,
+    MlpHead,
+    classifier_class,
+    own_forward,
+    position_by_mask,
+)
 from textassay.models.quantization import (
     loading_arguments,
     prepare_quantized,
     quantization_settings,
 )
-from textassay.models.scoring import label_token_ids, tokens_behind
+from textassay.models.scoring import label_token_ids, refuse_other_scores, tokens_behind
 from textassay.models.source import Source, checkpoint_shapes, weight_files
 
 SETTINGS_KEY = "textassay"
@@ -38,11 +44,16 @@ UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, Unpi
 
 @dataclass
 class BuiltClassifier:
-    """A model with its tokenizer. `fresh` names the modules whose weights are not the base's."""
+    """A model with its tokenizer.
+
+    `fresh` names the modules to train whole: the head, and those that the base left open.
+    `unfilled` are the keys of weights that the base does not hold, which start at random.
+    """
 
     model: Any
     tokenizer: Any
     fresh: list[str]
+    unfilled: list[str] = field(default_factory=list)
 
 
 def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
@@ -55,6 +66,11 @@ def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
         raise UsageError(f"{folder}: has no fast tokenizer (tokenizer.json), which is needed.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token_id is None:
+        raise UsageError(
+            f"{folder}: its tokenizer has no pad, end or unknown token, so texts of different "
+            "length cannot be put into one batch; name one in its tokenizer_config.json."
+        )
     tokenizer.padding_side = "right"
     if max_length is not None:
         tokenizer.model_max_length = max_length
@@ -103,8 +119,13 @@ def build_classifier(
             settings["quantization"] = quantization_settings(section, plain, whole)
         model, info = load_weights(str(source.path), config)
     refuse_too_long(model, section.max_seq_length + longest(label_tokens))
+    if label_tokens and prompt:
+        _refuse_window(model, section.max_seq_length, longest(label_tokens))
+        ids, _ = prompt.encode("A text.", tokenizer, section.max_seq_length)
+        refuse_other_scores(model, own_forward(model), ids, label_tokens, behind)
     unfilled = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-    return BuiltClassifier(model, tokenizer, _modules_of(model, unfilled, source.name))
+    fresh = _modules_of(model, unfilled, source.name)
+    return BuiltClassifier(model, tokenizer, fresh, unfilled)
 
 
 def longest(label_tokens: list[list[int]] | None) -> int:
@@ -168,9 +189,10 @@ def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
         )
     finally:
         transformers.logging.set_verbosity(before)
+    unfilled = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     for name, module in model.named_modules():
-        if isinstance(module, MlpHead) and f"{name}.0.weight" in info["missing_keys"]:
-            module.reset_parameters()
+        if isinstance(module, MlpHead):
+            module.reset_parameters({key.removeprefix(f"{name}.") for key in unfilled})
     position_by_mask(model)
     if quantization:
         prepare_quantized(model)
@@ -219,6 +241,17 @@ def refuse_too_long(model: Any, max_length: int) -> None:
         raise UsageError(
             f"model.max_seq_length: {max_length} is more than the {positions} positions that the "
             "model has; lower it."
+        )
+
+
+def _refuse_window(model: Any, max_length: int, longest_label: int) -> None:
+    """UsageError where the model looks back less far than a label has to in label scoring."""
+    window = getattr(model.config, "sliding_window", None)
+    if window and longest_label and window < max_length + longest_label:
+        raise UsageError(
+            f"model.max_seq_length: label_scoring lets each label see the whole text, and this "
+            f"model looks back {window} tokens at most; lower it to {window - longest_label}, or "
+            "use a linear head."
         )
 
 

@@ -126,13 +126,14 @@ def speed_up(model: Any, precision: str) -> None:
     frozen linear weights are rounded once instead of at every step, which gives the same products.
     """
     _keep_freed_memory()
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for path, module in list(model.named_modules()):
         dropout = CheapInputDropout if path.endswith("lora_dropout") else CheapDropout
         for name, child in list(module.named_children()):
             if type(child) is nn.Dropout:
                 setattr(module, name, dropout(child.p))
         if precision == "bf16" and type(module) is nn.Linear:
-            _round_frozen(module)
+            _round_frozen(module, embeddings)
     speed_up_dora(model)
     if _reads_first_position(model):
         _compute_first_position_only(model)
@@ -153,8 +154,9 @@ def _keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def _round_frozen(linear: nn.Linear) -> None:
-    if any(parameter.requires_grad for parameter in linear.parameters()):
+def _round_frozen(linear: nn.Linear, embeddings: set[int]) -> None:
+    """Round a frozen layer's weights, unless they are an embedding's as well."""
+    if id(linear.weight) in embeddings or any(p.requires_grad for p in linear.parameters()):
         return
     for parameter in linear.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)

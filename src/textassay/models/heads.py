@@ -5,7 +5,7 @@ saving, adapters and the Trainer treat it like any other.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -36,10 +36,10 @@ class MlpHead(nn.Sequential):
             width = inner
         super().__init__(*layers, nn.Linear(width, labels))
 
-    def reset_parameters(self) -> None:
-        """Xavier-uniform weights, zero biases."""
-        for layer in self:
-            if isinstance(layer, nn.Linear):
+    def reset_parameters(self, unfilled: Collection[str]) -> None:
+        """Xavier-uniform weights, zero biases, in the layers whose `0.weight` is named."""
+        for name, layer in self.named_children():
+            if isinstance(layer, nn.Linear) and f"{name}.weight" in unfilled:
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
@@ -86,6 +86,12 @@ def output_layer(model: Any) -> tuple[str, nn.Linear]:
     if found is None:
         raise UsageError(f"{model.config.model_type}: no linear layer gives the labels.")
     return found
+
+
+def own_forward(scorer: Any) -> Any:
+    """The `forward` of the language model that a scorer is made of, as a function of the model."""
+    plain: Any = type(scorer).__mro__[1]
+    return plain.forward
 
 
 def position_by_mask(model: Any) -> None:

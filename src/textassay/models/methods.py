@@ -5,6 +5,7 @@ from typing import Any
 
 from peft import PeftConfig, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
@@ -15,15 +16,18 @@ from textassay.models.classifier import SETTINGS_KEY, BuiltClassifier, refuse_to
 from textassay.models.heads import LABEL_SCORING
 
 
-def attach(built: BuiltClassifier, method: MethodSection, base_name: str) -> Any:
+def attach(
+    built: BuiltClassifier, method: MethodSection, base_name: str, revision: str | None = None
+) -> Any:
     """The model as the method tunes it; `full` leaves it as it is.
 
-    Whatever is fresh in the classifier is trained and saved beside the adapter. `base_name` is what
-    the saved adapter calls its base.
+    Whatever is fresh in the classifier is trained and saved beside the adapter. `base_name` and
+    `revision` are what the saved adapter says of its base.
     """
     if method.name == "full":
         return built.model
     config = peft_config(method, built.fresh, base_name, _task_of(built.model))
+    config.revision = revision
     model = _put_on(built.model, config, method)
     if getattr(config, "modules_to_save", None):
         # PEFT adds the heads' usual names, again and again.
@@ -87,10 +91,21 @@ def refuse_unmergeable(model: Any) -> None:
     except ValueError as error:
         reason = str(error)
     else:
-        return
+        if not _has_biases_without_a_place(model):
+            return
+        reason = "lora_bias adds a bias to layers that have none"
     raise UsageError(
         f"artifact.save_merged: {method} cannot be merged into the weights ({reason}); leave "
         "save_merged and final_model_dir out."
+    )
+
+
+def _has_biases_without_a_place(model: Any) -> bool:
+    """Whether LoRA's own biases would have to be merged into layers without one."""
+    return bool(getattr(model.active_peft_config, "lora_bias", False)) and any(
+        module.get_base_layer().bias is None
+        for module in model.modules()
+        if isinstance(module, LoraLayer)
     )
 
 
@@ -100,17 +115,18 @@ def merge(model: Any) -> Any:
     The adapter's model is used up. UsageError where the method is no change of weights.
     """
     method = model.active_peft_config.peft_type.value.lower()
+    # PEFT's own unwrapping takes a module for a single layer, or (ln_tuning) forgets it.
+    whole = model.get_base_model()
+    for name, module in list(whole.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            whole.set_submodule(name, module.modules_to_save[model.active_adapter])
     try:
-        merged = model.merge_and_unload()
+        merged: Any = model.merge_and_unload()
     except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"{method}: this method cannot be merged into the weights ({str(error).split('. ')[0]})"
             "; ship the adapter as it is."
         ) from None
-    for name, module in list(merged.named_modules()):
-        if isinstance(module, ModulesToSaveWrapper):  # which PEFT's ln_tuning leaves behind
-            whole = module.unload_and_optionally_merge_module(True, False, None)
-            merged.set_submodule(name, whole)
     return merged
 
 

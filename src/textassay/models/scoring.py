@@ -7,12 +7,17 @@ import torch
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import UsageError
+from textassay.models.quantization import is_quantized
+
+# Of log probabilities. fp32 is within 1e-4; a base in 4 bits multiplies in bf16.
+AGREEMENT, AGREEMENT_QUANTIZED = 0.001, 0.5
 
 
 def label_token_ids(tokenizer: Any, labels: LabelMap, prompt: Prompt) -> list[list[int]]:
     """The tokens of each label as they stand behind the prompt, without those of the prompt.
 
-    UsageError where two labels have the same tokens, which no model could tell apart.
+    UsageError where a label's tokens are another's, or their beginning: no model could tell them
+    apart, since the beginning is at least as probable as the whole, whatever the text.
     """
     cue = prompt.fill("text")  # the prompt may end with the text itself
     start = _ids(tokenizer, cue, special=False)
@@ -24,11 +29,13 @@ def label_token_ids(tokenizer: Any, labels: LabelMap, prompt: Prompt) -> list[li
         joined = whole[: len(start)] == start and len(whole) > len(start)
         found.append(whole[len(start) :] if joined else _ids(tokenizer, spaced, special=False))
     for index, tokens in enumerate(found):
-        if not tokens or tokens in found[:index]:
-            raise UsageError(
-                f"model.head: label_scoring cannot tell {labels.names[index]!r} apart: its tokens "
-                "are those of another label; rename the label or use a linear head."
-            )
+        for other, longer in enumerate(found):
+            if other != index and longer[: len(tokens)] == tokens:
+                raise UsageError(
+                    f"model.head: label_scoring cannot tell {labels.names[index]!r} from "
+                    f"{labels.names[other]!r}: the tokens of the first begin the second, so it "
+                    "would always win; rename a label or use a linear head."
+                )
     return found
 
 
@@ -89,6 +96,33 @@ def score_labels(
         for place, (label, step) in enumerate(branches):
             scores[label] = scores[label] + later[:, place, label_tokens[label][step + 1]]
     return torch.stack(scores, 1)
+
+
+def refuse_other_scores(
+    model: Any, forward: Any, ids: list[int], label_tokens: list[list[int]], behind: int
+) -> None:
+    """UsageError unless `score_labels` gives for a text what the model's own `forward` gives.
+
+    Some architectures scale or cap their logits behind the output layer, or attend in ways that the
+    branches' mask does not know. `ids` is a text, without padding.
+    """
+    row, text = torch.tensor([ids]), ids[: len(ids) - behind]
+    allowed = AGREEMENT_QUANTIZED if is_quantized(model) else AGREEMENT
+    before = [(parameter, parameter.data) for parameter in model.parameters()]
+    with torch.inference_mode():
+        found = score_labels(model, row, torch.ones_like(row), label_tokens, behind)[0]
+        for label, tokens in enumerate(label_tokens):
+            own = forward(model, input_ids=torch.tensor([[*text, *tokens]])).logits[0]
+            log_p = _log_probabilities(own[len(text) - 1 : -1])
+            wanted = log_p.gather(1, torch.tensor(tokens)[:, None]).sum()
+            if not abs(found[label] - wanted) <= allowed:
+                raise UsageError(
+                    f"model.head: label_scoring does not fit {model.config.model_type} models: "
+                    f"their own log probability of a label is {wanted:.4f}, scored in one pass it "
+                    f"is {found[label]:.4f}; use a linear head."
+                )
+    for parameter, data in before:  # bitsandbytes has rounded the biases
+        parameter.data = data
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:

@@ -26,11 +26,15 @@ HUB_TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Source:
-    """A base model on disk: what it is called, where it lies, and how it was found."""
+    """A base model on disk: what it is called, where it lies, and how it was found.
+
+    `revision` is the hub's, where one was asked for.
+    """
 
     name: str
     path: Path
     origin: str
+    revision: str | None = None
 
     def weights_hash(self) -> str:
         """One hash over the weight files (see `sha256_files`)."""
@@ -98,7 +102,7 @@ def _in_cache(name: str, revision: str | None) -> Source | str:
         weight_files(Path(folder))
     except UsageError:
         return "only in part in the local hub cache"
-    return Source(name, Path(folder), "local hub cache")
+    return Source(name, Path(folder), "local hub cache", revision)
 
 
 def _in_package(name: str, revision: str | None) -> Source | str:
@@ -129,4 +133,4 @@ def _on_hub(name: str, revision: str | None) -> Source | str:
     except Exception as error:  # network, authorisation and hub errors of several libraries
         first = (str(error).strip().splitlines() or [""])[0]
         return f"the hub did not give it ({type(error).__name__}: {first[:160]})"
-    return Source(name, Path(folder), "hub")
+    return Source(name, Path(folder), "hub", revision)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textassay.config.runs import Run
-from textassay.console import err, out, say
+from textassay.console import err, out, say, tell
 from textassay.errors import TextassayError
 from textassay.files import project_root
 
@@ -59,5 +59,5 @@ def _summarize(runs: list[Run]) -> None:
     page = write_summary(runs[0].path.parent, summary)
     out().print(summary_table(summary))
     for seed in summary["seeds"]:
-        out().print(f"seed {seed['seed']}: {seed['verdict']}", markup=False)
-    out().print(f"report: {page}", markup=False)
+        tell(f"seed {seed['seed']}: {seed['verdict']}")
+    tell(f"report: {page}")

@@ -31,20 +31,16 @@ def refuse_final_directory(run: Run) -> None:
         raise UsageError(
             f"artifact.final_model_dir: {folder} would replace the run in {run.path}; name another."
         )
-    # Replaced is what a run has put there, if forced or the same run, and nothing of others.
-    if (folder / METHOD_CONFIG).is_file() and (run.force or _is_of(folder, run)):
+    # Replaced is what a run has put there, if forced or the same run, and nothing of others: the
+    # older trainer writes a file of the same name, but no hallmark.
+    hallmark = read_hallmark(folder) if (folder / METHOD_CONFIG).is_file() else None
+    if hallmark and (run.force or hallmark["made_by"].get("config") == run.fingerprint()):
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"artifact.final_model_dir: {folder} is not empty; name another one, or use --force to "
             "replace what a run has put there."
         )
-
-
-def _is_of(folder: Path, run: Run) -> bool:
-    """Whether this very run filled the folder, before it was stopped."""
-    hallmark = read_hallmark(folder)
-    return hallmark is not None and hallmark["made_by"].get("config") == run.fingerprint()
 
 
 def publish_extras(run: Run) -> None:

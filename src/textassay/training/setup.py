@@ -58,7 +58,7 @@ def assemble(run: Run) -> Setup:
     prompt = Prompt.from_template(template, dataset.labels.names) if template else None
     whole = job.method.settings().get("modules_to_save") or []
     built = build_classifier(base, dataset.labels, job.model, prompt, whole)
-    model = attach(built, job.method, base.name)
+    model = attach(built, job.method, base.name, base.revision)
     if job.artifact.wants_merged():
         refuse_unmergeable(model)
     if job.model.load_in_4bit:
