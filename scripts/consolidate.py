@@ -18,7 +18,7 @@ DTYPES = click.Choice(["float32", "bfloat16", "float16"])
 @click.option("--dtype", type=DTYPES, default="float32", help="of the weights [default: float32]")
 @click.option("--max_shard_size", default="5GB", help="bytes a file, as 5GB [default: 5GB]")
 @click.option("--dry_run", is_flag=True, help="say what is there, and write nothing")
-@click.option("--force", is_flag=True, help="replace OUT if it is there")
+@click.option("--force", is_flag=True, help="replace an OUT that a consolidation made")
 @reports_errors
 def main(
     checkpoint: Path, target: Path, base_model_path: Path | None, dtype: str, max_shard_size: str,
@@ -38,7 +38,7 @@ def main(
     from textassay.artifacts.zero import open_checkpoint
 
     limit = parse_size(max_shard_size)
-    refuse_target(checkpoint, target, force)
+    refuse_target(checkpoint, base_model_path, target, force)
     plan = plan_consolidation(open_checkpoint(checkpoint), base_model_path)
     tell(plan.describe())
     if not dry_run:

@@ -51,8 +51,10 @@ def train(out: str, base: str, stage: int, dtype: str, method: str) -> None:
     deepspeed.init_distributed(dist_backend="gloo")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
     model.config.pad_token_id = 0
-    if method == "lora":
-        config = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["q_proj", "v_proj"])
+    if method in ("lora", "dora"):
+        config = peft.LoraConfig(
+            task_type="SEQ_CLS", r=4, target_modules=["q_proj", "v_proj"], use_dora=method == "dora"
+        )
         model = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
     draw = torch.Generator().manual_seed(0)
     rows = [{"input_ids": torch.randint(2, 200, (9,), generator=draw), "labels": index % 3}

@@ -70,8 +70,7 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        # At every import it recommends a package with faster kernels, which nothing here needs.
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+        _quiet_imports()
         try:
             return function(*args, **kwargs)
         except TextassayError as error:
@@ -82,6 +81,14 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             _fail("stopped by the keyboard; a run goes on from its last checkpoint.", 130)
 
     return wrapper
+
+
+def _quiet_imports() -> None:
+    """Two libraries talk at every import, one of them on standard output."""
+    # It recommends a package with faster kernels, which nothing here needs.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # It finds no GPU. A level would be set anew by its import; a filter stays.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "accelerator" not in record.msg)
 
 
 def _explain(error: OSError) -> str:

@@ -1,5 +1,6 @@
 """From a real ZeRO checkpoint to weights that transformers and PEFT load whole."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,12 @@ def full(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("full"), base, 3, 2, "bf16")
 
 
-@pytest.fixture(scope="module")
-def lora(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("lora"), base, 2, 2, "fp32", "lora")
+@pytest.fixture(scope="module", params=["lora", "dora"])
+def adapter(
+    base: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    method = request.param
+    return make_checkpoint(tmp_path_factory.mktemp(method), base, 2, 2, "fp32", method)
 
 
 @pytest.mark.slow
@@ -55,11 +59,12 @@ def test_a_model_is_loaded_whole(size: str, dtype: str, full: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_an_adapter_is_what_peft_saved(lora: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, [str(lora), str(tmp_path / "out"), "--max_shard_size", "1KB"])
+def test_an_adapter_is_what_peft_saved(adapter: Path, tmp_path: Path) -> None:
+    arguments = [str(adapter), str(tmp_path / "out"), "--max_shard_size", "1KB"]
+    done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     ours = load_file(tmp_path / "out" / "adapter_model.safetensors")
-    theirs = load_file(lora / "adapter_model.safetensors")  # the Trainer's, in fp32 as well
+    theirs = load_file(adapter / "adapter_model.safetensors")  # the Trainer's, in fp32 as well
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert (tmp_path / "out" / "adapter_config.json").is_file()
@@ -75,13 +80,34 @@ def test_a_dry_run_says_what_is_there_and_writes_nothing(full: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_nothing_is_replaced_unasked(full: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    for target, said in ((tmp_path / "out", "is there already"), (full, "would replace")):
-        done = CliRunner().invoke(main, [str(full), str(target)])
-        assert done.exit_code == 2 and said in done.output, done.output
-    forced = CliRunner().invoke(main, [str(full), str(tmp_path / "out"), "--force"])
-    assert forced.exit_code == 0 and (tmp_path / "out" / "model.safetensors").is_file()
-    assert CliRunner().invoke(main, [str(full), str(full.parent), "--force"]).exit_code == 2
+    def call(target: Path, *flags: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, [str(full), str(target), *flags])
+        return done.exit_code, done.output
+
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    assert call(out)[0] == 0
+    code, said = call(out)
+    assert code == 2 and "is there already" in said
+    assert call(out, "--force")[0] == 0 and (out / "model.safetensors").is_file()
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    for target, flags in ((mine, []), (full, []), (full.parent, []),
+                          (tmp_path, ["--base_model_path", str(mine)])):  # fmt: skip
+        code, said = call(target, "--force", *flags)
+        assert code == 2 and ("is there already" in said or "would replace" in said), said
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.slow
+def test_numbers_that_a_dtype_cannot_hold_are_no_infinities(full: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(full, tmp_path / full.name)
+    file = next(broken.glob("global_step2/*rank_0_*optim_states.pt"))
+    content = torch.load(file, weights_only=False)
+    content["optimizer_state_dict"]["fp32_flat_groups"][0][0] = 1e6
+    torch.save(content, file)
+    done = CliRunner().invoke(main, [str(broken), str(tmp_path / "out"), "--dtype", "float16"])
+    assert done.exit_code == 65 and "1e+06, which is too large" in done.output
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,44 @@ def test_a_file_of_another_model_is_noticed(copied: Path) -> None:
         open_checkpoint(copied)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("optim", "optimizer_state_dict"), ("optim", "zero_stage"), ("optim", "partition_count"),
+     ("optim", "fp32_flat_groups"), ("model", "param_shapes")],
+)  # fmt: skip
+def test_a_file_without_what_belongs_there_is_named(kind: str, key: str, copied: Path) -> None:
+    file = next(copied.glob(f"global_step2/*rank_0_*{kind}_states.pt"))
+    content = torch.load(file, weights_only=False)
+    for holder in (content, content.get("optimizer_state_dict", {})):
+        holder.pop(key, None)
+    torch.save(content, file)
+    with pytest.raises(DataError, match=f"{file.name}: has no {key}"):
+        open_checkpoint(copied)
+
+
+@pytest.mark.slow
+def test_odd_content_is_named(copied: Path) -> None:
+    file = next(copied.glob("global_step2/*rank_0_*model_states.pt"))
+    content = torch.load(file, weights_only=False)
+    name = next(iter(content["param_shapes"][0]))
+    content["param_shapes"][0][name] = torch.Size([4]), -1
+    torch.save(content, file)
+    with pytest.raises(DataError, match=f"the shape of {name} is"):
+        open_checkpoint(copied)
+    torch.save(torch.ones(3), file)
+    with pytest.raises(DataError, match="but a Tensor"):
+        open_checkpoint(copied)
+
+
+@pytest.mark.slow
+def test_a_model_that_was_cut_over_devices_is_refused(copied: Path) -> None:
+    file = next(copied.glob("global_step2/*rank_1_*optim_states.pt"))
+    file.rename(file.with_name(file.name.replace("mp_rank_00", "mp_rank_01")))
+    with pytest.raises(DataError, match="tensor parallel"):
+        open_checkpoint(copied)
+
+
 class Hostile:
     """What runs code when it is unpickled."""
 

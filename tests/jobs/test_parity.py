@@ -78,7 +78,8 @@ EMOTION = 12 * (
 ) + linear(768, 19)  # fmt: skip
 # After each of 12 blocks 768 -> 64 -> 768 with biases: 1,189,632. GPT-2's head has no bias.
 ADAPTER = 12 * (linear(768, 64) + linear(64, 768)) + 768 * 2
-# c_attn 768 -> 2304 and the attention's c_proj: 442,368, and the head's 1,536.
+# c_attn 768 -> 2304 and the attention's c_proj: 442,368, and the head's 1,536. The 443,904 that is
+# documented as being without the head is therefore with it; 442,368 is without.
 WEIBO_LORA = 12 * lora(8, (768, 2304), (768, 768)) + 768 * 2
 # All seven projections, r 64: 45,088,768. The head: 2048 -> 512 -> 256 -> labels.
 LLAMA_LORA = 16 * lora(

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -18,6 +19,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMG]?)B?$", re.IGNORECASE)
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 ADAPTER_CONFIG = "adapter_config.json"
+RECORD = "consolidation.json"
 # What PEFT puts between a module and its adapter's tensors, and leaves out when it saves.
 ADAPTER_NAME = re.compile(r"\.default(?=\.|$)")
 COPIED = (
@@ -58,7 +60,7 @@ class Plan:
 def plan_consolidation(checkpoint: ZeroCheckpoint, base_model_path: Path | None) -> Plan:
     """Find config, tokenizer and labels: in `checkpoint-N/`, in the run above it, or in the base.
 
-    Raises UsageError where there is no config, DataError where a tensor would be empty.
+    Raises UsageError where there is no config, DataError where a tensor is empty or is not there.
     """
     step = checkpoint.folder.parent
     places = [step, step.parent, *([base_model_path] if base_model_path else [])]
@@ -76,16 +78,29 @@ def plan_consolidation(checkpoint: ZeroCheckpoint, base_model_path: Path | None)
     empty = [placed.name for placed in checkpoint.trained if placed.numel == 0]
     if empty:
         raise DataError(f"{checkpoint.folder}: the parameter {empty[0]} has no elements.")
+    if checkpoint.frozen and not checkpoint.stored_frozen and not holds_adapter:
+        raise DataError(
+            f"{checkpoint.folder}: {len(checkpoint.frozen)} frozen parameters are recorded and not "
+            f"stored, {next(iter(checkpoint.frozen))} among them, so the model would not be whole."
+        )
     return Plan(checkpoint, "adapter_model" if holds_adapter else "model", beside)
 
 
-def refuse_target(checkpoint: Path, out: Path, force: bool) -> None:
-    """UsageError where `out` would replace the checkpoint, or is there and `force` is not given."""
-    ours, theirs = checkpoint.resolve(), out.resolve()
-    if ours.is_relative_to(theirs):
-        raise UsageError(f"{out}: would replace the checkpoint; name another directory.")
-    if out.exists() and not force:
-        raise UsageError(f"{out}: is there already; name another directory or add --force.")
+def refuse_target(checkpoint: Path, base: Path | None, out: Path, force: bool) -> None:
+    """UsageError where `out` would replace something else than what a consolidation has made.
+
+    That takes `force`.
+    """
+    for named in filter(None, (checkpoint, base)):
+        if named.resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"{out}: would replace {named}; name another directory.")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (force and (out / RECORD).is_file()):
+        raise UsageError(
+            f"{out}: is there already; name another directory, or add --force to replace what a "
+            "consolidation has made."
+        )
 
 
 def consolidate(plan: Plan, out: Path, dtype: torch.dtype, max_shard_size: int) -> list[Path]:
@@ -99,10 +114,26 @@ def consolidate(plan: Plan, out: Path, dtype: torch.dtype, max_shard_size: int) 
         shards = _write_shards(plan, scratch, dtype, max_shard_size)
         for path in plan.beside:
             shutil.copyfile(path, scratch / path.name)
+        name = str(dtype)[len("torch.") :]
         if not plan.is_adapter:
-            config = read_json(scratch / "config.json")
-            write_json(scratch / "config.json", {**config, "dtype": str(dtype)[len("torch.") :]})
+            config = _config_of(scratch / "config.json")
+            write_json(scratch / "config.json", {**config, "dtype": name})
+        found = plan.checkpoint
+        write_json(scratch / RECORD, {
+            "checkpoint": str(found.folder), "zero_stage": found.stage,
+            "world_size": found.world_size, "dtype": name,
+        })  # fmt: skip
     return [out / shard.name for shard in shards]
+
+
+def _config_of(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{path.name}: beside the checkpoint is no model config; mend it.")
+    return content
 
 
 def parse_size(text: str) -> int:
@@ -117,10 +148,27 @@ def saved_tensors(
     plan: Plan, dtype: torch.dtype, bytes_at_once: int
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor under the name that it is saved by; tied ones stand there once."""
+    frozen = plan.checkpoint.frozen
     for name, tensor in plan.checkpoint.tensors(bytes_at_once):
+        if plan.is_adapter and name in frozen:
+            continue  # the base's
         if plan.is_adapter:
             name = ADAPTER_NAME.sub("", name.replace(".modules_to_save.default.", "."))
-        yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
+            name = name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
+        yield name, _as_dtype(name, tensor, dtype)
+
+
+def _as_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in that dtype, if it is of numbers that can be. DataError where one overflows."""
+    if not tensor.is_floating_point():
+        return tensor
+    made = tensor.to(dtype)
+    if bool((made.isinf() & tensor.isfinite()).any()):
+        raise DataError(
+            f"{name}: holds a number of {float(tensor.abs().max()):.4g}, which is too large for "
+            f"{dtype}; use --dtype bfloat16 or float32."
+        )
+    return made
 
 
 def _write_shards(plan: Plan, folder: Path, dtype: torch.dtype, limit: int) -> list[Path]:

@@ -6,7 +6,7 @@ three harmless classes, for which stand-ins are given.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -114,26 +114,26 @@ def open_checkpoint(path: Path) -> ZeroCheckpoint:
     optimizer_files = _by_rank(folder, "optim")
     if not optimizer_files:
         raise DataError(f"{folder}: holds no zero_pp_rank_*_optim_states.pt, so no ZeRO states.")
-    states = [_load(file)[OPTIMIZER] for file in optimizer_files]
-    stage, world_size = int(states[0]["zero_stage"]), _world_size(states[0])
+    states = [_states(file) for file in optimizer_files]
+    stage, world_size = _stage_and_world_size(states[0], optimizer_files[0])
     _refuse_missing_ranks(folder, optimizer_files, world_size)
-    if stage not in MASTERS:
-        raise DataError(f"{optimizer_files[0]}: is of ZeRO stage {stage}; 1, 2 and 3 are known.")
     model_files = _by_rank(folder, "model") if stage == 3 else [folder / SHARED_MODEL_FILE]
     if stage == 3:
         _refuse_missing_ranks(folder, model_files, world_size)
     model = _load(model_files[0])
-    groups = [{name: tuple(shape) for name, shape in group.items()}
-              for group in model["param_shapes"]]  # fmt: skip
+    groups = [_shapes(group, model_files[0])
+              for group in _entry(model, "param_shapes", list, model_files[0])]  # fmt: skip
     paddings = states[0].get("param_alignment_paddings")
     place = _place_in_ranks if stage == 3 else _place_in_groups
-    trained = place(groups, [s[MASTERS[stage]] for s in states], paddings, folder)
+    masters = [_masters(state, stage, file)
+               for state, file in zip(states, optimizer_files, strict=True)]  # fmt: skip
+    trained = place(groups, masters, paddings, folder)
     return ZeroCheckpoint(
         folder=folder,
         stage=stage,
         world_size=world_size,
         trained=trained,
-        frozen={k: tuple(v) for k, v in (model.get("frozen_param_shapes") or {}).items()},
+        frozen=_shapes(model.get("frozen_param_shapes") or {}, model_files[0]),
         stored_frozen=bool(model.get("frozen_param_fragments")),
         shared=dict(model.get("shared_params") or {}),
         buffers=list(model.get("buffer_names") or []),
@@ -174,6 +174,11 @@ def _by_rank(folder: Path, kind: str) -> list[Path]:
     for file in folder.iterdir():
         match = RANK.search(file.name)
         if match and match[3] == kind:
+            if int(match[2]):
+                raise DataError(
+                    f"{file}: is of a model that was cut over several devices (tensor parallel), "
+                    "which is not read; consolidate it with what trained it."
+                )
             found[int(match[1])] = file
     return [found[rank] for rank in sorted(found)]
 
@@ -184,9 +189,7 @@ def _load(file: Path) -> dict[str, Any]:
         raise DataError(f"{file}: is missing; the checkpoint is not whole.")
     try:
         with torch.serialization.safe_globals(STAND_INS):
-            content: dict[str, Any] = torch.load(
-                file, map_location="cpu", mmap=True, weights_only=True
-            )
+            content = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)|(getattr is allowed.*)", str(error))
         what = f" ({named[1] or named[2]})" if named else ""
@@ -196,12 +199,45 @@ def _load(file: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise DataError(f"{file}: cannot be read; it may be cut off ({first[:200]}).") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: is no file of a ZeRO checkpoint, but a {type(content).__name__}.")
     return content
 
 
-def _world_size(state: dict[str, Any]) -> int:
-    count = state["partition_count"]
-    return int(max(count) if isinstance(count, list) else count)
+def _entry(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], file: Path) -> Any:
+    """What stands under a key, if it is of that kind. DataError where it is not."""
+    found = content.get(key)
+    if not isinstance(found, kind):
+        raise DataError(f"{file}: has no {key}, so it is no file of a ZeRO checkpoint.")
+    return found
+
+
+def _states(file: Path) -> dict[str, Any]:
+    states: dict[str, Any] = _entry(_load(file), OPTIMIZER, dict, file)
+    return states
+
+
+def _stage_and_world_size(states: dict[str, Any], file: Path) -> tuple[int, int]:
+    stage = int(_entry(states, "zero_stage", int, file))
+    if stage not in MASTERS:
+        raise DataError(f"{file}: is of ZeRO stage {stage}; 1, 2 and 3 are known.")
+    count = _entry(states, "partition_count", (int, list), file)
+    return stage, int(max(count) if isinstance(count, list) else count)
+
+
+def _masters(states: dict[str, Any], stage: int, file: Path) -> list[torch.Tensor]:
+    masters: list[torch.Tensor] = _entry(states, MASTERS[stage], list, file)
+    if not all(isinstance(flat, torch.Tensor) for flat in masters):
+        raise DataError(f"{file}: {MASTERS[stage]} holds something else than tensors.")
+    return masters
+
+
+def _shapes(group: Mapping[str, Any], file: Path) -> dict[str, tuple[int, ...]]:
+    shapes = {name: tuple(shape) for name, shape in group.items()}
+    for name, shape in shapes.items():
+        if any(not isinstance(side, int) or side < 0 for side in shape):
+            raise DataError(f"{file}: the shape of {name} is {shape}, which no tensor has.")
+    return shapes
 
 
 def _refuse_missing_ranks(folder: Path, files: Sequence[Path], world_size: int) -> None:
@@ -244,6 +280,11 @@ def _place_in_groups(
 ) -> list[Placed]:  # fmt: skip
     """Stages 1 and 2: a group is one flat vector of all its parameters, cut over the ranks."""
     placed, world_size = [], len(ranks)
+    if any(len(flats) != len(groups) for flats in ranks):
+        raise DataError(
+            f"{folder}: the shapes are of {len(groups)} groups and a rank holds another number; a "
+            "file is of another step or another model."
+        )
     for number, group in enumerate(groups):
         start = 0
         for index, (name, shape) in enumerate(group.items()):
@@ -264,7 +305,7 @@ class _Reader:
     def __init__(self, checkpoint: ZeroCheckpoint) -> None:
         key = MASTERS[checkpoint.stage]
         self._checkpoint = checkpoint
-        self._ranks = [_load(file)[OPTIMIZER][key] for file in checkpoint.optimizer_files]
+        self._ranks = [_states(file)[key] for file in checkpoint.optimizer_files]
 
     def trained(self, placed: Placed) -> torch.Tensor:
         """The fp32 master of a parameter, in its shape, copied out of the files."""
