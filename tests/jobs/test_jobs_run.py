@@ -27,7 +27,7 @@ LONGEST = 160  # characters
 # job: (family, data set, learning rate, steps)
 JOBS: dict[str, tuple[Callable[..., Path], str, str, int]] = {
     "emotion19_bert_dora_rslora": (tiny_bert, "emotion19_zh", "1e-2", 400),
-    "weibo_gpt2_adapter": (tiny_gpt2, "weibo_senti_100k", "5e-3", 120),
+    "weibo_gpt2_adapter": (tiny_gpt2, "weibo_senti_100k", "5e-3", 240),
     "weibo_gpt2_lora": (tiny_gpt2, "weibo_senti_100k", "3e-3", 300),
     "weibo_bert_full": (tiny_bert, "weibo_senti_100k", "1e-3", 60),
     "sst2_llama_full": (tiny_llama, "sst2", "1e-3", 150),
@@ -41,7 +41,7 @@ JOBS: dict[str, tuple[Callable[..., Path], str, str, int]] = {
     "sst2_minilm_lora": (tiny_bert, "sst2", "5e-3", 200),
     "sst2_minilm_dora": (tiny_bert, "sst2", "5e-3", 200),
     "sst2_minilm_bottleneck": (tiny_bert, "sst2", "5e-3", 200),
-    "r8_minilm_lora": (tiny_bert, "r8", "3e-3", 500),
+    "r8_minilm_lora": (tiny_bert, "r8", "2e-3", 800),
     "sst5_minilm_lora": (tiny_bert, "sst5", "3e-3", 400),
 }
 
