@@ -100,7 +100,7 @@ def minilm_lora(r: int, labels: int, pooler: int = POOLER) -> int:
 
 
 # A bare `dense` is the pooler's as well. DoRA: a magnitude for each output of the adapted layers.
-MINILM_LORA = minilm_lora(8, 2, lora(8, (384, 384)))
+MINILM_LORA = minilm_lora(32, 2, lora(32, (384, 384)))
 MINILM_DORA = MINILM_LORA + 6 * (5 * 384 + 1536) + 384
 MINILM_ADAPTER = 6 * (linear(384, 64) + linear(64, 384)) + POOLER + linear(384, 2)
 
@@ -150,8 +150,8 @@ WRITTEN_OUT = {
     "chnsenticorp_qwen_lora": (2_182_144, 1_545_899_520),
     "chnsenticorp_qwen_qlora": (2_182_144, 1_545_899_520),
     "sst2_minilm_full": (22_713_986, 22_713_986),
-    "sst2_minilm_lora": (338_690, 23_052_676),
-    "sst2_minilm_dora": (359_810, 23_073_796),
+    "sst2_minilm_lora": (1_352_450, 24_066_436),
+    "sst2_minilm_dora": (1_373_570, 24_087_556),
     "sst2_minilm_bottleneck": (446_210, 23_160_196),
     "r8_minilm_lora": (814_472, 23_530_768),
     "sst5_minilm_lora": (481_541, 23_196_682),

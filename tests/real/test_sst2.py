@@ -23,7 +23,7 @@ def test_sst2_reaches_its_accuracy_on_the_dev_split(real_data: Path, tmp_path: P
     run = tmp_path / "sst2_minilm_lora" / "seed-0"
     evaluated = read_json(run / "eval_results.json")
     assert evaluated["eval_rows"] == 872
-    assert evaluated["eval_accuracy"] >= 0.86
+    assert evaluated["eval_accuracy"] >= 0.87
     tested = read_json(run / "test_results.json")
     assert tested["verdict"].startswith("Better than TF-IDF")
     subprocess.run([sys.executable, str(root / "scripts" / "verify.py"), str(run / "model")],
