@@ -41,7 +41,11 @@ from textassay.training.trainer import build_trainer
 
 CPU = torch.device("cpu")
 SIDES = ("ours", "a", "b")
-METHOD = {"method.target_modules": "query,value", "method.lora_dropout": "0.1"}
+RECIPE = {
+    "method.r": "8", "method.lora_alpha": "16", "method.lora_dropout": "0.1",
+    "method.target_modules": "query,value", "training.learning_rate": "1e-3",
+    "training.num_train_epochs": "3",
+}  # fmt: skip
 
 
 class Side:
@@ -132,7 +136,7 @@ def main(data_path: str, rounds: int, seeds: str, json_file: Path | None) -> Non
     """Measure and print samples a second, accuracies and ratios."""
     transformers.logging.set_verbosity_error()
     job_file = Path(__file__).parents[1] / "jobs" / "sst2_minilm_lora.yaml"
-    job, _ = resolve_job(job_file, None, {}, {**METHOD, "data.path": data_path}, "lora")
+    job, _ = resolve_job(job_file, None, {}, {**RECIPE, "data.path": data_path}, "lora")
     dataset = load_dataset(job.data)
     sides = {name: Side(name, Run(job, 0, Path("unused")), dataset) for name in SIDES}
     speeds: dict[str, list[float]] = {name: [] for name in SIDES}
