@@ -103,7 +103,7 @@ def test_numbers_that_a_dtype_cannot_hold_are_no_infinities(full: Path, tmp_path
     broken = shutil.copytree(full, tmp_path / full.name)
     file = next(broken.glob("global_step2/*rank_0_*optim_states.pt"))
     content = torch.load(file, weights_only=False)
-    content["optimizer_state_dict"]["fp32_flat_groups"][0][0] = 1e6
+    content["optimizer_state_dict"]["fp32_flat_groups"][0].data[0] = 1e6
     torch.save(content, file)
     done = CliRunner().invoke(main, [str(broken), str(tmp_path / "out"), "--dtype", "float16"])
     assert done.exit_code == 65 and "1e+06, which is too large" in done.output
