@@ -23,7 +23,8 @@ def test_sst2_reaches_its_accuracy_on_the_dev_split(real_data: Path, tmp_path: P
     run = tmp_path / "sst2_minilm_lora" / "seed-0"
     evaluated = read_json(run / "eval_results.json")
     assert evaluated["eval_rows"] == 872
-    assert evaluated["eval_accuracy"] >= 0.87
+    # Three seeds had 0.876 to 0.884; another machine's order of sums moves a few of the 872 rows.
+    assert evaluated["eval_accuracy"] >= 0.865
     tested = read_json(run / "test_results.json")
     assert tested["verdict"].startswith("Better than TF-IDF")
     subprocess.run([sys.executable, str(root / "scripts" / "verify.py"), str(run / "model")],
