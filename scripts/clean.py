@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from textassay.console import reports_errors
+from textassay.console import SPELLING, reports_errors
 
-SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
 FILE = click.Path(path_type=Path)
 CONFLICTS = click.Choice(["keep", "drop", "majority"])
 

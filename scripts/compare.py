@@ -4,9 +4,7 @@ from pathlib import Path
 
 import click
 
-from textassay.console import reports_errors
-
-SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
+from textassay.console import SPELLING, reports_errors
 
 
 @click.command(context_settings=SPELLING)

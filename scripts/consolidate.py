@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from textassay.console import reports_errors, tell
+from textassay.console import SPELLING, reports_errors, tell
 
-SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
 FOLDER = click.Path(path_type=Path)
 DTYPES = click.Choice(["float32", "bfloat16", "float16"])
 

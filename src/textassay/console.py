@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Tables and rules in files and pipes: wide enough that nothing has to be broken.
 WIDTH_OF_A_FILE = 120
+# For every script: `-` and `_` in flags are the same.
+SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -88,7 +90,7 @@ def _quiet_imports() -> None:
     # It recommends a package with faster kernels, which nothing here needs.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # It finds no GPU. A level would be set anew by its import; a filter stays.
-    logging.getLogger("DeepSpeed").addFilter(lambda record: "accelerator" not in record.msg)
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "accelerator" not in str(record.msg))
 
 
 def _explain(error: OSError) -> str:

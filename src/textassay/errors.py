@@ -23,3 +23,8 @@ class DataError(TextassayError):
     """The data cannot be used as they are; the message names file and row. Exit code 65."""
 
     exit_code = 65
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says; empty where it says nothing."""
+    return (str(error).strip().splitlines() or [""])[0]

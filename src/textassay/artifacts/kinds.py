@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
-from textassay.errors import GateError, UsageError
+from textassay.errors import GateError, UsageError, first_line
 from textassay.files import read_json
 from textassay.models.bottleneck import register
 from textassay.models.classifier import (
@@ -103,7 +103,7 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
         try:
             return _load(folder, kind, base)
         except UNREADABLE as error:
-            first = (str(error).strip().splitlines() or [""])[0]
+            first = first_line(error)
             raise GateError(
                 f"{folder}: cannot be read as {kind} ({type(error).__name__}: {first[:300]}); a "
                 "file is broken, or of something else."
@@ -169,7 +169,7 @@ def load_adapter(
     except KeyError as error:
         raise GateError(f"{folder}: the adapter has no {error.args[0]}; it is not whole.") from None
     except (RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise GateError(f"{folder}: does not fit its base {source.name}: {first}") from None
     _refuse_other_keys(
         folder, saved, set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))

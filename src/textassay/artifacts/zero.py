@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from textassay.errors import DataError, UsageError
+from textassay.errors import DataError, UsageError, first_line
 
 OPTIMIZER = "optimizer_state_dict"
 MASTERS = {1: "single_partition_of_fp32_groups", 2: "single_partition_of_fp32_groups",
@@ -197,7 +197,7 @@ def _load(file: Path) -> dict[str, Any]:
             f"{file}: holds more than tensors and plain values{what}, so it is not read."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+        first = first_line(error)
         raise DataError(f"{file}: cannot be read; it may be cut off ({first[:200]}).") from None
     if not isinstance(content, dict):
         raise DataError(f"{file}: is no file of a ZeRO checkpoint, but a {type(content).__name__}.")

@@ -12,11 +12,10 @@ REFERENCE = re.compile(r"\$\{(\w+)\}")
 ENCODING = "utf-8-sig"  # Notepad puts a byte-order mark before the first name
 
 
-def read_env_file(path: Path, interpolate: bool = False) -> dict[str, str]:
+def read_env_file(path: Path) -> dict[str, str]:
     """The variables of a `.env` file; nothing is put into the process's environment.
 
-    With `interpolate`, ${NAME} and ${NAME:-default} stand for other values of the file or of the
-    environment. UsageError for a line that is no assignment.
+    UsageError for a line that is no assignment.
     """
     from dotenv import dotenv_values
 
@@ -24,11 +23,9 @@ def read_env_file(path: Path, interpolate: bool = False) -> dict[str, str]:
         raise UsageError(f"{path}: there is no such file; --env_file names a .env file.")
     try:
         _refuse_broken_lines(path)
-        found = dotenv_values(path, interpolate=interpolate, encoding=ENCODING)
+        found = dotenv_values(path, interpolate=False, encoding=ENCODING)
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is not text; --env_file names a .env file.") from None
-    if interpolate:
-        _refuse_lost_references(path)
     return {name: value or "" for name, value in found.items()}
 
 
@@ -44,9 +41,14 @@ def _refuse_broken_lines(path: Path) -> None:
                 )
 
 
-def _refuse_lost_references(path: Path) -> None:
-    """Nothing would stand where ${NAME} does: a directory, say, would be another one."""
-    raw = read_env_file(path)
+def fill_references(path: Path, raw: Mapping[str, str]) -> dict[str, str]:
+    """`raw`, which was read from `path`, with other values where ${NAME} or ${NAME:-default} stand.
+
+    They are those of the file or of the environment. UsageError where neither sets NAME: nothing
+    would stand there, and a directory, say, would be another one.
+    """
+    from dotenv import dotenv_values
+
     for name, value in raw.items():
         for meant in REFERENCE.findall(value):
             if meant not in raw and meant not in os.environ:
@@ -54,6 +56,8 @@ def _refuse_lost_references(path: Path) -> None:
                     f"{path}: {name} is {value!r}, and neither the file nor the environment sets "
                     f"{meant}."
                 )
+    filled = dotenv_values(path, interpolate=True, encoding=ENCODING)
+    return {name: value or "" for name, value in filled.items()}
 
 
 def settings_in(variables: Mapping[str, str]) -> dict[str, str]:

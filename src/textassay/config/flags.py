@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textassay.config.flag_table import FLAGS
-from textassay.console import reports_errors
+from textassay.console import SPELLING, reports_errors
 
 if TYPE_CHECKING:
     from textassay.config.load import Setting
@@ -99,11 +99,7 @@ def _command(callback: Callable[..., None], doc: str | None) -> click.Command:
         callback=callback,
         help=doc,
         epilog=EPILOG,
-        context_settings={
-            "token_normalize_func": lambda name: name.replace("-", "_"),
-            "max_content_width": 110,
-            "help_option_names": ["--help"],
-        },
+        context_settings={**SPELLING, "help_option_names": ["--help"]},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from textassay.config.dotenv import read_env_file, settings_in
+from textassay.config.dotenv import fill_references, read_env_file, settings_in
 from textassay.config.emotion_env import emotion_settings, is_emotion_env
 from textassay.config.names import nearest
 from textassay.config.schema import SECTIONS, Job
@@ -68,7 +68,7 @@ def _layers_of(env_file: Path, beside_a_job: bool) -> list[tuple[str, Mapping[st
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if is_emotion_env(variables):
         try:
-            filled = read_env_file(env_file, interpolate=True)
+            filled = fill_references(env_file, variables)
             settings, notes = emotion_settings(filled, beside_a_job)
         except ValueError as error:
             raise UsageError(f"{env_file}: {error}.") from None

@@ -3,7 +3,7 @@
 import os
 
 from textassay.data.read import Rows, table_rows
-from textassay.errors import DataError
+from textassay.errors import DataError, first_line
 
 HUB_TIMEOUT_SECONDS = 10.0
 SPLIT_NAMES = {"train": "train", "validation": "validation", "dev": "validation", "test": "test"}
@@ -21,7 +21,7 @@ def read_hub(name: str, config: str | None) -> dict[str, list[Rows]]:
         loaded = datasets.load_dataset(name, config)
     except Exception as error:  # the library raises a dozen types, requests' among them
         reason = " HF_HUB_OFFLINE is set." if offline else ""
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+        first = first_line(error)[:200]
         raise DataError(
             f"{name}: is neither a local path nor a data set that the hub or its local cache gives "
             f"({type(error).__name__}: {first}).{reason} Name a directory with --data_path."

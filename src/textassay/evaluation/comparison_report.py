@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textassay.config.runs import CONFIG
 from textassay.console import out, table, tell
 from textassay.errors import UsageError
 from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.comparison_plot import draw_comparison
+from textassay.evaluation.contenders import artifact_in
 from textassay.evaluation.metrics import HEADLINE, Score
 from textassay.evaluation.report import show, verdict
 from textassay.files import replacing
@@ -35,7 +35,7 @@ def refuse_output(folder: Path | None, artifacts: Sequence[Path], force: bool) -
     if folder is None:
         return
     for artifact in artifacts:
-        own = artifact / "model" if (artifact / CONFIG).is_file() else artifact
+        own = artifact_in(artifact)
         if folder.resolve().is_relative_to(own.resolve()):
             raise UsageError(
                 f"{folder}: lies in the artifact {own}, whose files are stamped; name another "

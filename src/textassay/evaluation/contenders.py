@@ -100,7 +100,7 @@ def load_contender(where: Path, base: str | None) -> Contender:
     `base` says where the base of an adapter lies. Raises GateError where the hallmark does not
     hold, UsageError where there is no artifact.
     """
-    folder = _artifact_in(where)
+    folder = artifact_in(where)
     hallmark = read_hallmark(folder)
     if hallmark is not None:
         check_files(folder, hallmark)
@@ -211,7 +211,8 @@ def training_notes(letter: str, contender: Contender, selection: Selection) -> l
     return notes
 
 
-def _artifact_in(where: Path) -> Path:
+def artifact_in(where: Path) -> Path:
+    """The artifact's directory, of a run's directory or of its own."""
     if not (where / CONFIG).is_file():
         return where
     if not (where / "model").is_dir():

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoTokenizer
 from textassay.config.schema import ModelSection
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
-from textassay.errors import UsageError
+from textassay.errors import UsageError, first_line
 from textassay.models.heads import (
     LABEL_SCORING,
     MlpHead,
@@ -123,7 +123,7 @@ def build_classifier(
         _refuse_window(model, section.max_seq_length, longest(label_tokens))
         ids, _ = prompt.encode("A text.", tokenizer, section.max_seq_length)
         refuse_other_scores(model, own_forward(model), ids, label_tokens, behind)
-    unfilled = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    unfilled = _unfilled(info)
     fresh = _modules_of(model, unfilled, source.name)
     return BuiltClassifier(model, tokenizer, fresh, unfilled)
 
@@ -146,7 +146,7 @@ def _readable(source: Source, part: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+        first = first_line(error)
         raise UsageError(
             f"{source.name}: is not a text model that can be read ({part}: "
             f"{type(error).__name__}: {first[:300]})."
@@ -189,7 +189,7 @@ def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
         )
     finally:
         transformers.logging.set_verbosity(before)
-    unfilled = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    unfilled = _unfilled(info)
     for name, module in model.named_modules():
         if isinstance(module, MlpHead):
             module.reset_parameters({key.removeprefix(f"{name}.") for key in unfilled})
@@ -197,6 +197,11 @@ def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
     if quantization:
         prepare_quantized(model)
     return model, info
+
+
+def _unfilled(info: Mapping[str, Any]) -> list[str]:
+    """The keys that a checkpoint does not hold, or holds in another shape."""
+    return sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
 
 
 def input_settings(

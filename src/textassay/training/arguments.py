@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from textassay.config.names import nearest
 from textassay.config.runs import Run
-from textassay.errors import UsageError
+from textassay.errors import UsageError, first_line
 from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES
 
 
@@ -46,5 +46,5 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
                 }
             )
     except (ValueError, TypeError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise UsageError(f"training: transformers refuses the settings: {first}") from None

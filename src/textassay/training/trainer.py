@@ -14,7 +14,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from textassay.artifacts.kinds import restore_weights, save_weights
 from textassay.config.schema import TrainingSection
-from textassay.errors import TextassayError, UsageError
+from textassay.errors import TextassayError, UsageError, first_line
 from textassay.evaluation.metrics import point_scores
 from textassay.models.predict import pad_batch
 from textassay.training.checkpoints import mark_complete, rotate
@@ -150,7 +150,7 @@ def _refusing(arguments: TrainingArguments, training: TrainingSection) -> Iterat
     try:
         yield
     except (ImportError, RuntimeError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+        first = first_line(error)
         raise UsageError(
             f"training: transformers refuses these settings (report_to {training.report_to}, optim "
             f"{arguments.optim}, {arguments.dataloader_num_workers} dataloader workers): {first}"
