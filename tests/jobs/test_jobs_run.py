@@ -1,7 +1,9 @@
 """Every job, end to end, on rows of its real data set, with a tiny random model of its family.
 
 A recipe that works learns the rows that it sees. Only model, data, learning rate and steps differ
-from the job file; the model's tokenizer is trained on the same rows.
+from the job file; the model's tokenizer is trained on the same rows. Whether a random model leaves
+the plateau on which it starts depends on the order of sums, which differs between machines: what
+has not learned yet may train once more, slower and longer.
 """
 
 import json
@@ -25,24 +27,24 @@ ROWS = 48
 WIDTH = 128
 LONGEST = 160  # characters
 # job: (family, data set, learning rate, steps)
-JOBS: dict[str, tuple[Callable[..., Path], str, str, int]] = {
-    "emotion19_bert_dora_rslora": (tiny_bert, "emotion19_zh", "1e-2", 400),
-    "weibo_gpt2_adapter": (tiny_gpt2, "weibo_senti_100k", "5e-3", 240),
-    "weibo_gpt2_lora": (tiny_gpt2, "weibo_senti_100k", "3e-3", 300),
-    "weibo_bert_full": (tiny_bert, "weibo_senti_100k", "1e-3", 60),
-    "sst2_llama_full": (tiny_llama, "sst2", "1e-3", 150),
-    "sst2_llama_lora": (tiny_llama, "sst2", "3e-3", 150),
-    "r8_llama_full": (tiny_llama, "r8", "1e-3", 250),
-    "r8_llama_lora": (tiny_llama, "r8", "2e-3", 400),
-    "chnsenticorp_qwen_lora": (tiny_qwen2, "chnsenticorp", "5e-3", 250),
-    "chnsenticorp_qwen_qlora": (tiny_qwen2, "chnsenticorp", "5e-3", 250),
-    "yelp5_bert_lora": (tiny_bert, "sst5", "1e-2", 400),
-    "sst2_minilm_full": (tiny_bert, "sst2", "1e-3", 100),
-    "sst2_minilm_lora": (tiny_bert, "sst2", "5e-3", 200),
-    "sst2_minilm_dora": (tiny_bert, "sst2", "5e-3", 200),
-    "sst2_minilm_bottleneck": (tiny_bert, "sst2", "5e-3", 200),
-    "r8_minilm_lora": (tiny_bert, "r8", "2e-3", 800),
-    "sst5_minilm_lora": (tiny_bert, "sst5", "3e-3", 400),
+JOBS: dict[str, tuple[Callable[..., Path], str, float, int]] = {
+    "emotion19_bert_dora_rslora": (tiny_bert, "emotion19_zh", 1e-2, 400),
+    "weibo_gpt2_adapter": (tiny_gpt2, "weibo_senti_100k", 5e-3, 240),
+    "weibo_gpt2_lora": (tiny_gpt2, "weibo_senti_100k", 3e-3, 300),
+    "weibo_bert_full": (tiny_bert, "weibo_senti_100k", 1e-3, 60),
+    "sst2_llama_full": (tiny_llama, "sst2", 1e-3, 150),
+    "sst2_llama_lora": (tiny_llama, "sst2", 3e-3, 150),
+    "r8_llama_full": (tiny_llama, "r8", 1e-3, 250),
+    "r8_llama_lora": (tiny_llama, "r8", 2e-3, 400),
+    "chnsenticorp_qwen_lora": (tiny_qwen2, "chnsenticorp", 5e-3, 250),
+    "chnsenticorp_qwen_qlora": (tiny_qwen2, "chnsenticorp", 5e-3, 250),
+    "yelp5_bert_lora": (tiny_bert, "sst5", 1e-2, 400),
+    "sst2_minilm_full": (tiny_bert, "sst2", 1e-3, 100),
+    "sst2_minilm_lora": (tiny_bert, "sst2", 2e-3, 500),
+    "sst2_minilm_dora": (tiny_bert, "sst2", 2e-3, 500),
+    "sst2_minilm_bottleneck": (tiny_bert, "sst2", 5e-3, 200),
+    "r8_minilm_lora": (tiny_bert, "r8", 2e-3, 800),
+    "sst5_minilm_lora": (tiny_bert, "sst5", 3e-3, 400),
 }
 
 
@@ -56,27 +58,34 @@ def test_the_job_learns_the_rows_that_it_sees(
     data = _write(tmp_path / "data", rows)
     prompted = "Please carefully read the following reference text, and determine which of the"
     base = family(tmp_path / "base", [prompted, *(row["text"] for row in rows)], 512, WIDTH)
-    overrides = {
-        "data.name": data_name,
-        "data.path": str(data),
-        "data.text_column": "text",
-        "data.label_column": "label",
-        "model.model_name_or_path": str(base),
-        "training.learning_rate": learning_rate,
-        "training.max_steps": str(steps),
-    }
-    job, _ = resolve_job(project_root() / "jobs" / f"{name}.yaml", None, {}, overrides, None)
+    right = []
+    for slower in (1, 3):
+        overrides = {
+            "data.name": data_name,
+            "data.path": str(data),
+            "data.text_column": "text",
+            "data.label_column": "label",
+            "model.model_name_or_path": str(base),
+            "training.learning_rate": str(learning_rate / slower),
+            "training.max_steps": str(steps * slower),
+        }
+        job, _ = resolve_job(project_root() / "jobs" / f"{name}.yaml", None, {}, overrides, None)
+        run = Run(job, 0, tmp_path / f"run-{slower}")
+        run_training(run)
+        right.append(_right(run, rows))
+        if right[-1] >= 0.95 * len(rows):
+            break
+    assert right[-1] >= 0.95 * len(rows), f"{right} of {len(rows)} rows that it has seen"
+    assert "probe rows within" in verify(run.model_dir)
 
-    run = Run(job, 0, tmp_path / "run")
-    run_training(run)
 
+def _right(run: Run, rows: list[dict[str, str]]) -> int:
+    """How many of the rows the run's artifact knows."""
     seen = json.loads((run.path / "eval_results.json").read_text())
     assert seen["eval_rows"] == ROWS - 1, "the validation rows are among those seen"
     classifier = textassay.Classifier.load(run.model_dir)
     answers = classifier.predict([row["text"] for row in rows])
-    right = sum(answer["label"] == row["label"] for answer, row in zip(answers, rows, strict=True))
-    assert right >= 0.95 * len(rows), f"{right} of {len(rows)} rows that it has seen"
-    assert "probe rows within" in verify(run.model_dir)
+    return sum(answer["label"] == row["label"] for answer, row in zip(answers, rows, strict=True))
 
 
 def _rows(data_name: str, request: pytest.FixtureRequest) -> list[dict[str, str]]:
