@@ -52,7 +52,7 @@ make_environment() {
   local root=$1 extra=$2 wanted
   wanted=$(cat "$root/pyproject.toml" "$root/constraints.txt" | sha256sum | cut -c1-16)
   [[ -f $root/.venv/installed-${extra:-plain}-$wanted ]] && return
-  say "setting up $root/.venv (once; about a minute and a half)"
+  say "setting up $root/.venv${extra:+ with $extra} (once; about a minute and a half)"
   if [[ ! -x $PYTHON ]]; then
     "$(base_python)" -m venv "$root/.venv" || fail "python3 -m venv failed; on Debian: apt-get install python3-venv"
   fi

@@ -25,7 +25,7 @@ check_style() {
   "$PYTHON" -m ruff format --check .
   "$PYTHON" -m mypy
   "$(dirname "$PYTHON")/lint-imports"
-  "$(dirname "$PYTHON")/shellcheck" --external-sources train.sh tests/run.sh .ci/run
+  "$(dirname "$PYTHON")/shellcheck" --external-sources train.sh eval.sh tests/run.sh .ci/run
 }
 
 main "$@"

@@ -28,6 +28,8 @@ from textassay.files import read_json
 PAGE = ROOT / "docs" / "migrating.md"
 SYSTEMS = ["emotion trainer", "Weibo", "LLM classification", "Qwen", "Yelp stars"]
 STEPS = 2
+# What the shell scripts start.
+SHELL = {"train.sh": "train_batch.py", "eval.sh": "evaluate.py"}
 # Not on the page: what makes a run small. The environment ranks above a job and below a flag.
 SMALL = {
     "TEXTASSAY_TRAINING__MAX_STEPS": str(STEPS),
@@ -62,9 +64,9 @@ def test_the_page_has_every_job_and_every_script_that_exists() -> None:
     text = " ".join(command for system in SYSTEMS for command in commands(system))
     named = set(re.findall(r"[\w./]+\.(?:yaml|py|sh)", text))
     scripts = {"clean.py", "compare.py", "train_full.py", "train_lora.py"}
-    assert {f"scripts/{name}" for name in scripts} | {"train.sh"} <= named
+    assert {f"scripts/{name}" for name in scripts} | {"train.sh", "eval.sh"} <= named
     assert all((ROOT / name).is_file() for name in named)
-    assert sum(len(commands(system)) for system in SYSTEMS) == 20
+    assert sum(len(commands(system)) for system in SYSTEMS) == 22
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """carry_out(command): what it printed. Its scripts run in this process, which has torch."""
 
     def call(*tokens: str) -> Any:
-        script = SCRIPTS / ("train_batch.py" if tokens[0] == "train.sh" else Path(tokens[0]).name)
+        script = SCRIPTS / SHELL.get(tokens[0], Path(tokens[0]).name)
         spec = importlib.util.spec_from_file_location(f"script_{script.stem}", script)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -86,7 +88,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
 
     def launch(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         """A process that train.sh or a gate would start; others, such as git, are started."""
-        if arguments[0] != sys.executable:
+        if arguments[0] != sys.executable or "textassay.training.launch" in arguments:
             return start(arguments, **options)
         if arguments[1:3] == ["-m", "textassay.artifacts.hallmark"]:
             verify(Path(arguments[3]))
@@ -99,7 +101,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
 
     def run(command: str) -> str:
         program, *tokens = shlex.split(command)
-        assert program == ("bash" if tokens[0] == "train.sh" else "python")
+        assert program == ("bash" if tokens[0] in SHELL else "python")
         result = call(*tokens)
         assert result.exit_code == 0, f"{command}: {result.output} {result.exception!r}"
         return str(result.output)
@@ -223,7 +225,7 @@ def test_the_llm_systems_commands(
     prompt = "Please carefully read the following reference text and determine which of these"
     base = tiny_llama(scratch / "base", [prompt, *(row["text"] for row in r8)], 256)
     monkeypatch.setenv("TEXTASSAY_MODEL__MODEL_NAME_OR_PATH", str(base))
-    full, lora, everything, one_seed = commands("LLM classification")
+    full, lora, everything, one_seed, zero, evaluator = commands("LLM classification")
 
     carry_out(full)
     assert_finished(Path("runs/trial_full"))
@@ -239,6 +241,12 @@ def test_the_llm_systems_commands(
         assert_summed_up(job)
     assert "trade" in read_json(Path("runs/r8_llama_full/seed-0/label_mapping.json"))["label2id"]
     assert stamp.read_text() == before, "a finished run is left alone"
+
+    pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
+    assert "not tested yet: bash eval.sh" in carry_out(zero)
+    assert not Path("runs/sst2_llama_deepspeed/seed-42/test_results.json").exists()
+    assert "what       run" in carry_out(evaluator)
+    assert read_json(Path("evaluated/test_results.json"))["test_rows"] == 4
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from textassay.errors import TextassayError
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 # Tables and rules in files and pipes: wide enough that nothing has to be broken.
 WIDTH_OF_A_FILE = 120
+# Of several processes of one run the first one speaks. An error of another one is shown only if it
+# is still alive after so many seconds: where all stumble alike, the first ends them before.
+SECONDS_FOR_THE_FIRST = 3
 # For every script: `-` and `_` in flags are the same.
 SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -41,17 +46,25 @@ def err() -> "Console":
 
 def tell(line: str) -> None:
     """Print one line of a result; it is never broken, so that programs can read it."""
-    out().print(line, markup=False, soft_wrap=True)
+    if _rank() == 0:
+        out().print(line, markup=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print one line of progress."""
-    err().print(message, markup=False)
+    if _rank() == 0:
+        err().print(message, markup=False)
 
 
 def warn(message: str) -> None:
     """Print one line that the user should not miss."""
-    err().print(f"note: {message}", style="yellow", markup=False)
+    if _rank() == 0:
+        err().print(f"note: {message}", style="yellow", markup=False)
+
+
+def _rank() -> int:
+    """Which of a run's processes this is, as torchrun counts them."""
+    return int(os.environ.get("RANK") or 0)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> "Table":
@@ -65,6 +78,18 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     for row in rows:
         made.add_row(*row)
     return made
+
+
+@contextmanager
+def byte_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere; the block is given what counts bytes."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    shown = sys.stderr.isatty()
+    with Progress(*columns, console=err(), transient=True, disable=not shown) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.update(task, advance=count)
 
 
 def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,5 +128,7 @@ def _explain(error: OSError) -> str:
 
 
 def _fail(message: str, exit_code: int) -> None:
+    if _rank():
+        time.sleep(SECONDS_FOR_THE_FIRST)
     err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
     raise SystemExit(exit_code)

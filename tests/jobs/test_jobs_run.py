@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from tests.models_for_tests import tiny_bert, tiny_gpt2, tiny_llama, tiny_qwen2
+from tests.training.zero_processes import train
 
 import textassay
 from textassay.artifacts.hallmark import verify
+from textassay.config.flag_table import FLAGS
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
 from textassay.config.schema import DataSection
@@ -45,6 +47,9 @@ JOBS: dict[str, tuple[Callable[..., Path], str, float, int]] = {
     "sst2_minilm_bottleneck": (tiny_bert, "sst2", 5e-3, 200),
     "r8_minilm_lora": (tiny_bert, "r8", 2e-3, 800),
     "sst5_minilm_lora": (tiny_bert, "sst5", 3e-3, 400),
+    "sst2_llama_deepspeed": (tiny_llama, "sst2", 1e-3, 100),
+    "r8_llama_deepspeed": (tiny_llama, "r8", 1e-3, 150),
+    "sst2_minilm_deepspeed": (tiny_bert, "sst2", 1e-3, 100),
 }
 
 
@@ -69,14 +74,27 @@ def test_the_job_learns_the_rows_that_it_sees(
             "training.learning_rate": str(learning_rate / slower),
             "training.max_steps": str(steps * slower),
         }
-        job, _ = resolve_job(project_root() / "jobs" / f"{name}.yaml", None, {}, overrides, None)
-        run = Run(job, 0, tmp_path / f"run-{slower}")
-        run_training(run)
+        run = _carry_out(name, tmp_path / f"run-{slower}", overrides)
         right.append(_right(run, rows))
         if right[-1] >= 0.95 * len(rows):
             break
     assert right[-1] >= 0.95 * len(rows), f"{right} of {len(rows)} rows that it has seen"
     assert "probe rows within" in verify(run.model_dir)
+
+
+def _carry_out(name: str, folder: Path, overrides: dict[str, str]) -> Run:
+    """The run of a job; one for DeepSpeed in processes of its own, as many as the job says."""
+    job_file = project_root() / "jobs" / f"{name}.yaml"
+    job, _ = resolve_job(job_file, None, {}, overrides, None)
+    run = Run(job, 0, folder)
+    if job.launcher != "deepspeed":
+        run_training(run)
+        return run
+    pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
+    flags = {key: flag for flag, key, *_ in FLAGS}
+    settings = {flags[key]: value for key, value in overrides.items()}
+    train(folder, job.resources.nproc_per_node or 2, job_file, **settings)
+    return run
 
 
 def _right(run: Run, rows: list[dict[str, str]]) -> int:

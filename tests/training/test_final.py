@@ -22,15 +22,15 @@ from tests.classifiers_for_tests import (
 )
 
 from textassay import Classifier
+from textassay.artifacts import merging
 from textassay.artifacts.hallmark import FILE, TOLERANCE_QUANTIZED, read_hallmark, verify
 from textassay.artifacts.kinds import ADAPTER, MODEL
+from textassay.artifacts.merging import publish_merged
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file, write_json
-from textassay.training import publish
 from textassay.training.final import METHOD_CONFIG, publish_extras, refuse_final_directory
-from textassay.training.publish import publish_merged
 from textassay.training.run import run_training
 
 QUICK = {
@@ -304,14 +304,14 @@ def test_a_merged_model_that_answers_otherwise_is_not_saved(
     qlora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault is real: bitsandbytes' own merge rounds to 4 bits again, and here a lost head."""
-    plain: Callable[..., Any] = publish.merged_classifier
+    plain: Callable[..., Any] = merging.merged_classifier
 
-    def faulty(folder: Path) -> Any:
-        merged = plain(folder)
+    def faulty(folder: Path, base: str | None = None) -> Any:
+        merged = plain(folder, base)
         torch.nn.init.normal_(merged.score[-1].weight)
         return merged
 
-    monkeypatch.setattr(publish, "merged_classifier", faulty)
+    monkeypatch.setattr(merging, "merged_classifier", faulty)
     with pytest.raises(GateError, match=r"merged model's logits differ by .* nothing was saved"):
         publish_merged(qlora, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()

@@ -5,6 +5,9 @@ proves integrity (these are the files that were stamped, and they still compute 
 made them.
 """
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +101,8 @@ def read_hallmark(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content: dict[str, Any] = read_json(path)
-        return {**content, "files": dict(content["files"]), "labels": list(content["labels"])}
+        parts = {"files": dict, "labels": list, "base": dict, "probe": dict}
+        return {**content, **{name: kind(content[name]) for name, kind in parts.items()}}
     except (ValueError, KeyError, TypeError):
         raise GateError(f"{path}: is not a hallmark.") from None
 
@@ -163,6 +167,19 @@ def verify(folder: Path, base: str | None = None) -> str:
         f"{folder}: {loaded.kind}, {len(hallmark['files'])} files as stamped, "
         f"{len(probe['texts'])} probe rows within {difference:.1e}"
     )
+
+
+def verify_in_fresh_process(folder: Path, base: str | None = None) -> None:
+    """Run `verify` where nothing of this process can help it. Raises GateError with the reason."""
+    command = [sys.executable, "-m", "textassay.artifacts.hallmark", str(folder)]
+    if base:
+        command.append(f"--base_model_path={base}")
+    # A process of its own, not one more of those that train together.
+    alone = {name: value for name, value in os.environ.items() if name != "RANK"}
+    done = subprocess.run(command, capture_output=True, text=True, env=alone)
+    if done.returncode != 0:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise GateError(f"the saved artifact does not hold in a fresh process: {said[-1500:]}")
 
 
 def _largest_difference(found: np.ndarray, stamped: list[list[float]]) -> float:

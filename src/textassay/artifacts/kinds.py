@@ -1,6 +1,6 @@
 """Directories that can predict: how each kind is recognised, saved and loaded."""
 
-import json
+import copy
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,20 @@ def save_weights(model: Any, folder: Path) -> None:
     else:
         model.save_pretrained(folder)
     _refuse_empty_tensors(folder)
+
+
+def write_configs(model: Any, folder: Path) -> None:
+    """What `save_weights` writes beside the weights, without them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_adapter(model):
+        config = copy.copy(model.peft_config[model.active_adapter])
+        config.inference_mode = True
+        config.save_pretrained(folder)
+        model.config.save_pretrained(folder)
+    else:
+        config = copy.copy(model.config)
+        config.architectures = [type(model).__name__]
+        config.save_pretrained(folder)
 
 
 def restore_weights(model: Any, folder: Path) -> None:
@@ -140,8 +154,19 @@ def _load(folder: Path, kind: str, base: str | None) -> Loaded:
 
 
 def read_config(folder: Path) -> Any:
-    """The model's config in an artifact."""
-    return AutoConfig.from_pretrained(folder)
+    """The model's config in an artifact. GateError where it is not one.
+
+    No code of the directory's own is run.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # each architecture checks its config in its own way
+        reason = f"{type(error).__name__}: {first_line(error).split('. ')[0][:200]}"
+        raise GateError(f"{folder}: config.json is none that can be read ({reason}).") from None
+    for name, kind in (("id2label", dict), (SETTINGS_KEY, dict)):
+        if not isinstance(getattr(config, name, None) or {}, kind):
+            raise GateError(f"{folder}: config.json: {name} is no object; it was changed.")
+    return config
 
 
 def load_adapter(
@@ -209,12 +234,16 @@ def _refuse_empty_tensors(folder: Path) -> None:
 
 def _labels(folder: Path, config: Any) -> LabelMap:
     """The labels of the config; `label_mapping.json`, where it is, must say the same."""
+    if sorted(config.id2label) != list(range(len(config.id2label))):
+        raise GateError(f"{folder}: config.json: id2label does not count from 0; it was changed.")
     names = tuple(config.id2label[index] for index in range(len(config.id2label)))
+    if len(set(names)) < len(names):
+        raise GateError(f"{folder}: config.json: id2label has a name twice; it was changed.")
     mapping = folder / "label_mapping.json"
     if mapping.is_file():
         try:
             stored = LabelMap.from_json(read_json(mapping))
-        except (KeyError, ValueError, json.JSONDecodeError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise GateError(f"{mapping}: is not a label mapping.") from None
         if stored.names != names:
             raise GateError(

@@ -1,13 +1,22 @@
 """An adapter and its base as one plain model."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from peft import PeftModel
 
-from textassay.artifacts.kinds import load_adapter, read_config
-from textassay.models.classifier import SETTINGS_KEY
+from textassay.artifacts.hallmark import read_hallmark, restamp, verify_in_fresh_process
+from textassay.artifacts.kinds import load_adapter, load_artifact, read_config, save_weights
+from textassay.errors import GateError
+from textassay.files import replacing
+from textassay.models.classifier import SETTINGS_KEY, load_tokenizer
 from textassay.models.methods import merge
+
+# What storing the weights in half precision may change about a logit.
+ROUNDING = {torch.float32: 0.0, torch.bfloat16: 0.1, torch.float16: 0.05}
 
 
 def merged_classifier(folder: Path, base: str | None = None) -> Any:
@@ -26,3 +35,35 @@ def merged_classifier(folder: Path, base: str | None = None) -> Any:
     if settings:
         setattr(merged.config, SETTINGS_KEY, {**settings, "quantization": None})
     return merged.float().eval()
+
+
+def publish_merged(
+    adapter: Path, folder: Path, base: str | None = None, dtype: torch.dtype = torch.float32
+) -> float:
+    """Merge the adapter in one directory into a model in another; the largest change of a logit.
+
+    `base` says where the adapter's base lies, `dtype` what the model is stored in. The model is
+    read back, compared with the adapter's stamped logits, stamped as made from it, and verified in
+    a fresh process. GateError where the merged model answers otherwise.
+    """
+    stamped = read_hallmark(adapter)
+    if stamped is None:
+        raise GateError(f"{adapter}: carries no hallmark, so there is nothing to hold a merge to.")
+    with replacing(folder) as scratch:
+        save_weights(merged_classifier(adapter, base).to(dtype), scratch)
+        load_tokenizer(str(adapter)).save_pretrained(scratch)
+        for name in ("label_mapping.json", "README.md"):
+            if (adapter / name).is_file():
+                shutil.copy(adapter / name, scratch)
+        loaded = load_artifact(scratch)
+        after = np.array(restamp(scratch, adapter, loaded)["probe"]["logits"])
+        before = np.array(stamped["probe"]["logits"])
+        difference = float(np.abs(after - before).max(initial=0.0))
+        allowed = max(10 * stamped["probe"]["tolerance"], ROUNDING[dtype])
+        if not difference <= allowed:
+            raise GateError(
+                f"{folder}: the merged model's logits differ by {difference:.4g} from the "
+                f"adapter's (at most {allowed:.4g} is allowed); nothing was saved."
+            )
+        verify_in_fresh_process(scratch)
+    return difference

@@ -13,7 +13,7 @@ import yaml
 
 from textassay.config.schema import Job
 from textassay.errors import TextassayError, UsageError
-from textassay.files import read_json, sha256_text, write_json, write_text
+from textassay.files import read_json, sha256_file, sha256_text, write_json, write_text
 
 CONFIG = "config.yaml"
 FINISHED = "finished.json"
@@ -37,7 +37,12 @@ class Run:
     def fingerprint(self) -> str:
         """A hash of everything that may change the result. Names and the device do not."""
         harmless: Any = {"name": True, "seeds": True, "resources": True, "artifact": {"runs_dir"}}
+        if self.job.launcher != "deepspeed":
+            harmless["deepspeed"] = True
         content = self.job.model_dump(mode="json", exclude=harmless)
+        given = self.job.deepspeed.config_file
+        if given and Path(given).is_file():  # what it says counts, not what it is called
+            content["deepspeed"]["config_file"] = sha256_file(Path(given))
         return sha256_text(json.dumps({**content, "seed": self.seed}, sort_keys=True))
 
     def is_finished(self) -> bool:

@@ -21,7 +21,7 @@ ELSEWHERE = {
     "output_dir": "the flag --output_dir",
     "seed": "`seeds` at the top of the job",
     "use_cpu": "resources.device",
-    "deepspeed": "the deepspeed launcher",
+    "deepspeed": "deepspeed.config_file (--deepspeed FILE)",
     "bf16_full_eval": "nothing: evaluation is in fp32",
     "fp16_full_eval": "nothing: evaluation is in fp32",
     "load_best_model_at_end": "nothing: the best checkpoint is always the one that is saved",
@@ -236,11 +236,40 @@ class EvaluationSection(Section):
     )
 
 
+class DeepspeedSection(Section):
+    """How the deepspeed launcher cuts the model over its processes."""
+
+    zero_stage: int = Field(
+        3,
+        ge=1,
+        le=3,
+        description="1 cuts the optimizer's states, 2 also gradients, 3 also parameters",
+    )
+    offload_optimizer: bool = Field(False, description="keep the optimizer in the CPU's memory")
+    offload_param: bool = Field(False, description="stage 3: keep parameters there too")
+    config_file: str | None = Field(
+        None,
+        description="a DeepSpeed configuration in JSON that replaces the one made from the job",
+    )
+
+    @model_validator(mode="after")
+    def _offload_fits_stage(self) -> Self:
+        if self.offload_param and self.zero_stage != 3:
+            raise ValueError("offload_param goes with zero_stage 3, which alone cuts parameters")
+        return self
+
+
 class ResourcesSection(Section):
     """What the run may use."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes a GPU where there is one, and fails where one is broken"
+    )
+    nproc_per_node: int | None = Field(
+        None,
+        ge=1,
+        description="processes that train.sh starts for the deepspeed launcher "
+        "(default: one a GPU; two without any)",
     )
 
 
@@ -267,12 +296,15 @@ class Job(Section):
     """One story: data, model, method, and how often it is told."""
 
     name: str = Field("adhoc", pattern=r"^[\w.\-]+$", description="the folder under runs/")
-    launcher: Literal["full", "lora"] = Field("lora", description="the script that carries it out")
+    launcher: Literal["full", "lora", "deepspeed"] = Field(
+        "lora", description="the script that carries it out"
+    )
     seeds: list[int] = Field([0], min_length=1, description="one run each")
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     method: MethodSection = MethodSection()
     training: TrainingSection = TrainingSection()
+    deepspeed: DeepspeedSection = DeepspeedSection()
     evaluation: EvaluationSection = EvaluationSection()
     artifact: ArtifactSection = ArtifactSection()
     resources: ResourcesSection = ResourcesSection()
@@ -288,6 +320,8 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _launcher_fits_method(self) -> Self:
+        if self.launcher == "deepspeed":  # it tunes either way
+            return self
         if (self.launcher == "full") != (self.method.name == "full"):
             wanted = "full" if self.launcher == "full" else "a PEFT method such as lora"
             raise ValueError(
@@ -321,12 +355,23 @@ class Job(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _settings_fit_deepspeed(self) -> Self:
+        if self.launcher != "deepspeed":
+            return self
+        if self.model.load_in_4bit:
+            raise ValueError("model.load_in_4bit does not go with the deepspeed launcher; use lora")
+        if self.training.is_zero_shot():
+            raise ValueError("the deepspeed launcher trains, and training.num_train_epochs is 0")
+        return self
+
 
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "model": ModelSection,
     "method": MethodSection,
     "training": TrainingSection,
+    "deepspeed": DeepspeedSection,
     "evaluation": EvaluationSection,
     "artifact": ArtifactSection,
     "resources": ResourcesSection,

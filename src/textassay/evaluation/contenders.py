@@ -26,6 +26,7 @@ from textassay.models.heads import LABEL_SCORING
 from textassay.models.source import Source, find_model
 
 UNTUNED_SEED = 0
+EVAL_BATCH = 64
 RANDOM_HEAD = f"untuned base (random head, seed {UNTUNED_SEED})"
 WITHOUT_HEAD = "untuned base (no head, it scores the labels)"
 OWN_HEAD = "untuned base (its own head)"
@@ -40,6 +41,7 @@ class StoredRun:
     data: DataSection
     model: ModelSection
     evaluation: EvaluationSection
+    eval_batch: int
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def load_contender(where: Path, base: str | None) -> Contender:
     loaded = load_artifact(folder, base)
     if hallmark is not None:
         check_loaded(loaded, hallmark, folder)
-    run = _run_around(folder)
+    run = run_around(folder)
     named = folder.parent if run and folder.name == "model" else folder
     name = str(named) if named.name else str(named.resolve())
     return Contender(name, folder, loaded, hallmark, run)
@@ -220,7 +222,8 @@ def artifact_in(where: Path) -> Path:
     return where / "model"
 
 
-def _run_around(folder: Path) -> StoredRun | None:
+def run_around(folder: Path) -> StoredRun | None:
+    """The run in whose directory a folder lies, if it lies in one."""
     path = folder.resolve().parent / CONFIG
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -234,6 +237,7 @@ def _run_around(folder: Path) -> StoredRun | None:
             DataSection.model_validate(content.get("data") or {}),
             ModelSection.model_validate(content.get("model") or {}),
             EvaluationSection.model_validate(content.get("evaluation") or {}),
+            int((content.get("training") or {}).get("per_device_eval_batch_size", EVAL_BATCH)),
         )
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])

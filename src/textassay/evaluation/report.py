@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,21 @@ import jinja2
 from textassay.evaluation.evaluate import Baseline, Evaluation
 from textassay.evaluation.metrics import HEADLINE, LOWER_IS_BETTER, NAMES, Score, per_class
 from textassay.files import write_text
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report says of the evaluated: its head, and what is known of its training."""
+
+    title: str
+    subtitle: str
+    notes: list[str]
+    provenance: dict[str, str]
+    trained: dict[str, str] | None = None
+    validation: dict[str, Score] = field(default_factory=dict)
+    validation_rows: int = 0
+    figures: dict[str, Any] = field(default_factory=dict)
+    curves: Path | None = None
 
 
 def verdict(baselines: Sequence[Baseline], rows: int) -> str:
@@ -56,21 +72,21 @@ def write_test_summary(path: Path, run_name: str, tuned: Evaluation, baselines: 
     write_text(path, "\n".join(lines).rstrip() + "\n")
 
 
-def write_run_report(path: Path, facts: dict[str, Any], tuned: Evaluation,
-                     validation: Evaluation, baselines: Sequence[Baseline]) -> None:  # fmt: skip
-    """`report.html` of a run: self-contained, pictures included."""
+def write_run_report(
+    path: Path, facts: Facts, tuned: Evaluation, baselines: Sequence[Baseline]
+) -> None:
+    """`report.html`: self-contained, pictures included."""
     page = _template("run.html").render(
-        **facts,
+        facts=facts,
         verdict=verdict(baselines, len(tuned.truth)),
         tuned=tuned,
-        validation=validation,
         baselines=baselines,
         names=NAMES,
         lower=LOWER_IS_BETTER,
         headline=HEADLINE,
         classes=per_class(tuned.truth, tuned.predicted, tuned.labels.names),
         confusion=_embedded(path.parent / "confusion_matrix.png"),
-        curves=_embedded(path.parent / "learning_curves.png"),
+        curves=_embedded(facts.curves) if facts.curves else None,
     )
     write_text(path, page)
 

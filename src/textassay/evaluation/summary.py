@@ -10,6 +10,7 @@ from rich.table import Table
 from textassay.config.runs import Run
 from textassay.console import table
 from textassay.evaluation.metrics import HEADLINE
+from textassay.evaluation.outputs import RESULTS
 from textassay.evaluation.report import write_job_summary
 from textassay.files import read_json, write_json
 
@@ -21,8 +22,8 @@ def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
     The baselines do not depend on the seed, so one run's are everybody's.
     """
-    finished = [(run, read_json(run.path / "test_results.json")) for run in runs
-                if run.is_finished()]  # fmt: skip
+    finished = [(run, read_json(run.path / RESULTS)) for run in runs
+                if run.is_finished() and (run.path / RESULTS).is_file()]  # fmt: skip
     figures = {}
     for metric in SHOWN:
         values = [results[f"test_{metric}"] for _, results in finished]
@@ -45,6 +46,9 @@ def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
             for run, results in finished
         ],
         "failed": [run.seed for run in runs if not run.is_finished()],
+        "untested": [
+            run.seed for run in runs if run.is_finished() and not (run.path / RESULTS).is_file()
+        ],
         "figures": figures,
         "baselines": finished[0][1]["baselines"] if finished else [],
         "confidence": finished[0][1]["confidence"] if finished else None,

@@ -9,6 +9,7 @@ from textassay.config.names import nearest
 from textassay.config.runs import Run
 from textassay.errors import UsageError, first_line
 from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES
+from textassay.training.zero import deepspeed_config, forgo_compiled_kernels, refuse_mismatches
 
 
 def training_arguments(run: Run, device: torch.device, precision: str) -> TrainingArguments:
@@ -22,12 +23,17 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
     if run.job.model.load_in_4bit:
         # What QLoRA uses; its paged optimizer exists on GPUs alone.
         settings.setdefault("optim", "adamw_torch" if device.type == "cpu" else "paged_adamw_8bit")
+    if run.job.launcher == "deepspeed":
+        forgo_compiled_kernels(device)
+        settings["deepspeed"] = deepspeed_config(run.job.deepspeed, device)
+        if device.type == "cpu":
+            settings["ddp_backend"] = "gloo"
     # Rotation is ours (checkpoints.py): the library deletes before the new checkpoint is whole.
     settings.pop("save_total_limit")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return TrainingArguments(
+            arguments = TrainingArguments(
                 **{
                     "output_dir": str(run.path),
                     "seed": run.seed,
@@ -48,3 +54,6 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
     except (ValueError, TypeError) as error:
         first = first_line(error)
         raise UsageError(f"training: transformers refuses the settings: {first}") from None
+    if run.job.launcher == "deepspeed":
+        refuse_mismatches(arguments, run.job.deepspeed)
+    return arguments

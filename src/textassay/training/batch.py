@@ -9,6 +9,7 @@ from textassay.config.runs import Run
 from textassay.console import err, out, say, tell
 from textassay.errors import TextassayError
 from textassay.files import project_root
+from textassay.training.extras import provide_extras
 
 Jobs = Sequence[tuple[Path | None, list[Run]]]
 
@@ -19,6 +20,7 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
     A run that fails does not stop the others; TextassayError at the end names those that did.
     """
     failed: list[str] = []
+    provide_extras([run.job for _, runs in jobs for run in runs[:1]])
     for job_file, runs in jobs:
         for run in runs:
             if run.is_finished() and not run.force:
@@ -38,7 +40,15 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
 
 def _run_in_process(job_file: Path | None, run: Run, overrides: Sequence[str]) -> int:
     script = project_root() / "scripts" / f"train_{run.job.launcher}.py"
-    command = [sys.executable, str(script), *([str(job_file)] if job_file else [])]
+    command = [sys.executable]
+    if run.job.launcher == "deepspeed":
+        resources = run.job.resources
+        command += [
+            "-m",
+            "textassay.training.launch",
+            str(resources.nproc_per_node or resources.device),
+        ]
+    command += [str(script), *([str(job_file)] if job_file else [])]
     command += [
         f"--seed={run.seed}",
         f"--output_dir={run.path}",
@@ -52,10 +62,13 @@ def _summarize(runs: list[Run]) -> None:
     # Here, and not above: these bring scikit-learn and matplotlib, which the runs load themselves.
     from textassay.evaluation.summary import summarize, summary_table, write_summary
 
-    if not any(run.is_finished() for run in runs):
-        return
     name = runs[0].job.name
     summary = summarize(name, runs)
+    untested = [str(run.path) for run in runs if run.seed in summary["untested"]]
+    if untested:
+        tell(f"not tested yet: bash eval.sh {' '.join(untested)}")
+    if not summary["seeds"]:
+        return
     page = write_summary(runs[0].path.parent, summary)
     out().print(summary_table(summary))
     for seed in summary["seeds"]:

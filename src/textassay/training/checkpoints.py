@@ -14,10 +14,16 @@ MARKER = "complete.json"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
-def mark_complete(folder: Path, run_fingerprint: str) -> None:
+def mark_complete(folder: Path, run_fingerprint: str, processes: int = 1) -> None:
     """Write the marker that makes a checkpoint count: the size of every file, and whose it is."""
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    write_json(folder / MARKER, {"run": run_fingerprint, "files": sizes})
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    write_json(folder / MARKER, {"run": run_fingerprint, "processes": processes, "files": sizes})
+
+
+def processes_of(checkpoint: Path) -> int:
+    """How many processes wrote a complete checkpoint."""
+    return int(read_json(checkpoint / MARKER).get("processes", 1))
 
 
 def is_complete(folder: Path) -> bool:
@@ -72,6 +78,12 @@ def find_checkpoint(run: Run) -> Path | None:
             say(f"{path.name} was not written to its end; it is removed")
             shutil.rmtree(path)
     return newest
+
+
+def newest_checkpoint(run: Run) -> Path:
+    """The newest complete checkpoint of a run; the run's own directory where it has none."""
+    complete = [path for path in list_checkpoints(run.path) if is_complete(path)]
+    return complete[-1] if complete else run.path
 
 
 def named_checkpoint(run: Run) -> Path | None:

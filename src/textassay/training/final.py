@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from textassay.artifacts.hallmark import FILE, read_hallmark, restamp
+from textassay.artifacts.hallmark import FILE, read_hallmark, restamp, verify_in_fresh_process
 from textassay.artifacts.kinds import ADAPTER, MODEL, WEIGHTS, find_kind, load_artifact
+from textassay.artifacts.merging import publish_merged
 from textassay.config.runs import Run
 from textassay.console import say
 from textassay.errors import UsageError
 from textassay.files import replacing, write_json, write_text
 from textassay.models.classifier import load_tokenizer
-from textassay.training.publish import publish_merged, verify_in_fresh_process
 
 BIN = {"adapter_model.safetensors": "adapter_model.bin", "model.safetensors": "pytorch_model.bin"}
 METHOD_CONFIG = "combined_finetune_config.json"

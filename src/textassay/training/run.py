@@ -1,16 +1,21 @@
 """The procedure of a whole run; the only place that knows the order of its steps."""
 
 import datetime
+import functools
 import os
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import datasets
 import transformers
+from transformers import TrainerState
 
 from textassay.artifacts.hallmark import FILE
-from textassay.artifacts.kinds import Loaded, restore_weights
+from textassay.artifacts.kinds import Loaded, restore_weights, write_configs
+from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
 from textassay.config.runs import Run, preparing, refuse_directory
 from textassay.console import say
 from textassay.data.split import sample
@@ -19,69 +24,143 @@ from textassay.evaluation.report import show
 from textassay.files import sha256_file, write_json
 from textassay.models import cpu
 from textassay.training.card import model_card
-from textassay.training.checkpoints import find_checkpoint, named_checkpoint
+from textassay.training.carry_over import BestSoFar, Carried, carry_over, find_carried
+from textassay.training.checkpoints import (
+    find_checkpoint,
+    named_checkpoint,
+    newest_checkpoint,
+    processes_of,
+)
 from textassay.training.final import publish_extras, refuse_final_directory
 from textassay.training.provenance import data_record, made_by
-from textassay.training.publish import publish
-from textassay.training.results import Training, write_results
+from textassay.training.publish import (
+    publish,
+    refuse_disagreement,
+    refuse_other_loss,
+    write_model,
+)
+from textassay.training.ranks import (
+    is_main,
+    main_first,
+    refuse_lonely_launcher,
+    together,
+    wait_for_all,
+    world_size,
+)
+from textassay.training.results import Training, write_test_results, write_validated
 from textassay.training.setup import Setup, announce, assemble
 from textassay.training.trainer import AssayTrainer, build_trainer
+from textassay.training.zero import leave_deepspeed
+from textassay.training.zero_trainer import MovementCheck, ZeroTrainer, refuse_hostile
 
 
 def run_training(run: Run) -> None:
     """Carry out one run, from its rows to a verified artifact and its report.
 
     A run that is finished is left alone; one that was killed goes on where its last checkpoint is.
+    Of several processes the main one goes on alone once the weights are trained. What DeepSpeed
+    has trained is tested by the evaluator.
     """
     if run.is_finished() and not run.force:
         say(f"{run.path} is finished; --force runs it again")
         return
     _quiet_libraries()
+    refuse_lonely_launcher(run.job.launcher)
     refuse_directory(run)
     refuse_final_directory(run)
     named_checkpoint(run)
     setup = assemble(run)
     trained = _train(setup)
-    loaded, validated = _publish(setup)
-    tested = _evaluate(setup, loaded, "test")
-    write_results(setup, trained, validated, tested)
+    if setup.is_zero:
+        leave_deepspeed()
+    if not is_main():
+        return
+    loaded, validated = _publish(setup, trained)
+    write_validated(setup, trained, validated)
     publish_extras(run)
+    tested = None if setup.is_zero else _evaluate(setup, loaded, "test")
+    if tested:
+        write_test_results(setup, tested)
     run.finish(
         {
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "hallmark": sha256_file(run.model_dir / FILE),
         }
     )
-    say(f"test       accuracy {show(tested.scores['accuracy'])}, "
-        f"macro-F1 {show(tested.scores['macro_f1'])}")  # fmt: skip
-    say(f"report     {run.path / 'report.html'}")
+    _say_outcome(run, validated, tested)
 
 
 def _train(setup: Setup) -> Training:
-    """Train, or go on; put the best checkpoint's weights into the model."""
+    """Train, or go on; the best weights end up in the model, or stay in ZeRO's checkpoint."""
     run = setup.run
     if run.job.training.is_zero_shot():
         return _leave_untrained(setup)
     rows = {split: setup.encoded(split) for split in ("train", "validation")}
     if setup.device.type == "cpu":
         cpu.speed_up(setup.model, setup.precision)
-    with preparing(run):
-        trainer = build_trainer(
-            setup.model, setup.tokenizer, rows, setup.arguments, run.job.training, run.fingerprint()
-        )
-        write_json(run.path / "provenance.json", setup.provenance)
+    with preparing(run) if is_main() else nullcontext():
+        wait_for_all()
+        checkpoint, carried = _find_start(setup)
+        trainer = _build(setup, rows, carried)
+        if carried and not checkpoint:
+            carried.restore(setup.model)
+        if is_main():
+            write_json(run.path / "provenance.json", setup.provenance)
     announce(setup)
-    checkpoint = find_checkpoint(run)
     if checkpoint:
         say(f"resuming   from {checkpoint.name}")
     started = time.monotonic()
-    outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_state()
+    with together():
+        outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.save_state()
     seconds = round(time.monotonic() - started, 2)
-    figures = {**outcome.metrics, "train_wall_seconds": seconds, **_restore_best(trainer)}
-    say(f"best       {figures['best_checkpoint']}, {run.job.training.metric_for_best_model} "
+    best = trainer.state.best_model_checkpoint
+    if best and not setup.is_zero:
+        restore_weights(trainer.accelerator.unwrap_model(trainer.model), Path(best))
+    say(f"best       {Path(best).name if best else None}, {run.job.training.metric_for_best_model} "
         f"{trainer.state.best_metric:.3f} on validation")  # fmt: skip
-    return _trained(setup, figures, trainer.state.log_history)
+    figures = {**outcome.metrics, "train_wall_seconds": seconds}
+    return _trained(setup, figures, trainer.state)
+
+
+def _find_start(setup: Setup) -> tuple[Path | None, Carried | None]:
+    """The checkpoint to go on from, and what was carried over from another number of processes."""
+    run = setup.run
+    with main_first():
+        checkpoint = find_checkpoint(run)
+        if checkpoint and processes_of(checkpoint) != world_size():
+            if is_main():
+                carry_over(run, checkpoint)
+            checkpoint = None
+    if setup.is_zero and checkpoint:
+        refuse_hostile(checkpoint)
+    return checkpoint, find_carried(run)
+
+
+def _build(
+    setup: Setup, rows: dict[str, datasets.Dataset], carried: Carried | None
+) -> AssayTrainer:
+    run = setup.run
+    if carried:
+        carried.shorten(setup.arguments)
+    trainer = build_trainer(
+        setup.model, setup.tokenizer, rows, setup.arguments, run.job.training, run.fingerprint(),
+        ZeroTrainer if setup.is_zero else AssayTrainer,
+    )  # fmt: skip
+    if isinstance(trainer, ZeroTrainer):
+        trainer.beside = functools.partial(_write_beside, setup)
+        trainer.add_callback(MovementCheck())
+    if carried:
+        trainer.add_callback(BestSoFar(carried))
+    return trainer
+
+
+def _write_beside(setup: Setup, folder: Path) -> None:
+    """What the consolidator needs beside ZeRO's states to make an artifact of them."""
+    write_configs(setup.model, folder)
+    setup.tokenizer.save_pretrained(folder)
+    write_json(folder / "label_mapping.json", setup.dataset.labels.to_json())
+    write_json(folder / HALLMARK_FACTS, {"texts": _probe_texts(setup), **_origin(setup)})
 
 
 def _leave_untrained(setup: Setup) -> Training:
@@ -90,48 +169,57 @@ def _leave_untrained(setup: Setup) -> Training:
         write_json(setup.run.path / "provenance.json", setup.provenance)
     announce(setup)
     say("zero-shot  nothing is trained")
-    return _trained(setup, {"best_checkpoint": None, "best_metric": None, "global_step": 0}, [])
+    return _trained(setup, {}, TrainerState())
 
 
-def _restore_best(trainer: AssayTrainer) -> dict[str, Any]:
-    best = trainer.state.best_model_checkpoint
-    if best:
-        restore_weights(trainer.accelerator.unwrap_model(trainer.model), Path(best))
-    return {
-        "best_checkpoint": Path(best).name if best else None,
-        "best_metric": trainer.state.best_metric,
-        "global_step": trainer.state.global_step,
-    }
-
-
-def _trained(setup: Setup, figures: dict[str, Any], history: list[dict[str, Any]]) -> Training:
+def _trained(setup: Setup, figures: dict[str, Any], state: TrainerState) -> Training:
     trainable, total = setup.parameters
+    best = state.best_model_checkpoint
     figures = {
         **figures,
+        "best_checkpoint": Path(best).name if best else None,
+        "best_metric": state.best_metric,
+        "global_step": state.global_step,
         "train_rows": len(setup.dataset.splits["train"]),
         "trainable_parameters": trainable,
         "all_parameters": total,
     }
-    write_json(setup.run.path / "train_results.json", figures)
-    return Training(figures, history)
+    if is_main():
+        write_json(setup.run.path / "train_results.json", figures)
+    return Training(figures, state.log_history, Path(best) if best else None)
 
 
-def _publish(setup: Setup) -> tuple[Loaded, Evaluation]:
+def _publish(setup: Setup, trained: Training) -> tuple[Loaded, Evaluation]:
     """The artifact, verified, and what it does on the validation rows."""
-    run, validation = setup.run, setup.dataset.splits["validation"]
-    rows = run.job.evaluation.probe_rows
-    texts = sample(validation, rows, 0)["text"].to_pylist() if rows else []
     validated: list[Evaluation] = []
 
     def describe(loaded: Loaded) -> dict[str, Any]:
         validated.append(_evaluate(setup, loaded, "validation"))
+        if setup.is_zero:  # the trained weights are in pieces: what they did has to do
+            refuse_other_loss(trained.history, checkpoint.name, validated[0], setup.precision)
         return _hallmark_facts(setup, validated[0])
 
-    loaded = publish(
-        run.model_dir, setup.model, setup.tokenizer, setup.dataset.labels, texts, setup.precision,
-        describe,
-    )  # fmt: skip
+    def write(folder: Path) -> None:
+        if setup.is_zero:
+            consolidate_whole(checkpoint, folder)
+        else:
+            write_model(folder, setup.model, setup.tokenizer, setup.dataset.labels)
+
+    def check(loaded: Loaded) -> None:
+        if not setup.is_zero:
+            refuse_disagreement(setup.model, loaded, texts, setup.precision)
+
+    checkpoint = trained.checkpoint or newest_checkpoint(setup.run)
+    texts = _probe_texts(setup)
+    loaded = publish(setup.run.model_dir, write, check, texts, describe)
     return loaded, validated[0]
+
+
+def _probe_texts(setup: Setup) -> list[str]:
+    """The rows of the validation split that the hallmark keeps."""
+    rows = setup.run.job.evaluation.probe_rows
+    validation = setup.dataset.splits["validation"]
+    return sample(validation, rows, 0)["text"].to_pylist() if rows else []
 
 
 def _evaluate(setup: Setup, loaded: Loaded, split: str) -> Evaluation:
@@ -144,15 +232,33 @@ def _evaluate(setup: Setup, loaded: Loaded, split: str) -> Evaluation:
 def _hallmark_facts(setup: Setup, validation: Evaluation) -> dict[str, Any]:
     macro = validation.scores["macro_f1"]
     return {
-        "base": {"name": setup.base.name, "weights": setup.provenance["base"]["weights"]},
-        "data": data_record(setup.dataset),
-        "made_by": made_by(setup.provenance),
+        **_origin(setup),
         "validation": {
             "rows": len(validation.truth),
             "macro_f1": [macro.value, macro.low, macro.high],
         },
         "card": model_card(setup.run, setup.dataset, setup.base, validation),
     }
+
+
+def _origin(setup: Setup) -> dict[str, Any]:
+    """What a hallmark says of base, data and maker."""
+    return {
+        "base": {"name": setup.base.name, "weights": setup.provenance["base"]["weights"]},
+        "data": data_record(setup.dataset),
+        "made_by": made_by(setup.provenance),
+    }
+
+
+def _say_outcome(run: Run, validated: Evaluation, tested: Evaluation | None) -> None:
+    for split, found in (("validation", validated), ("test", tested)):
+        if found and (split == "test" or not tested):
+            say(f"{split:<11}accuracy {show(found.scores['accuracy'])}, "
+                f"macro-F1 {show(found.scores['macro_f1'])}")  # fmt: skip
+    if tested:
+        say(f"report     {run.path / 'report.html'}")
+    else:
+        say(f"test       is the evaluator's: bash eval.sh {run.path}")
 
 
 def _quiet_libraries() -> None:

@@ -18,6 +18,8 @@ from textassay.models.methods import attach, refuse_unmergeable
 from textassay.models.source import Source, find_model
 from textassay.training.arguments import training_arguments
 from textassay.training.provenance import describe_run
+from textassay.training.ranks import main_first, world_size
+from textassay.training.zero import built_whole
 
 
 @dataclass
@@ -37,9 +39,15 @@ class Setup:
     provenance: dict[str, Any]
 
     def encoded(self, split: str) -> datasets.Dataset:
-        """The token ids of a split."""
-        return encode(self.dataset.splits[split], self.tokenizer, self.dataset.labels,
-                      self.run.job.model.max_seq_length, self.prompt)  # fmt: skip
+        """The token ids of a split; of several processes the main one makes them."""
+        with main_first():
+            return encode(self.dataset.splits[split], self.tokenizer, self.dataset.labels,
+                          self.run.job.model.max_seq_length, self.prompt)  # fmt: skip
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether DeepSpeed trains it."""
+        return self.run.job.launcher == "deepspeed"
 
 
 def assemble(run: Run) -> Setup:
@@ -57,8 +65,9 @@ def assemble(run: Run) -> Setup:
     template = job.data.prompt
     prompt = Prompt.from_template(template, dataset.labels.names) if template else None
     whole = job.method.settings().get("modules_to_save") or []
-    built = build_classifier(base, dataset.labels, job.model, prompt, whole)
-    model = attach(built, job.method, base.name, base.revision)
+    with built_whole(arguments):
+        built = build_classifier(base, dataset.labels, job.model, prompt, whole)
+        model = attach(built, job.method, base.name, base.revision)
     if job.artifact.wants_merged():
         refuse_unmergeable(model)
     if job.model.load_in_4bit:
@@ -85,6 +94,11 @@ def announce(setup: Setup) -> None:
         f"({trainable / total:.4%})")  # fmt: skip
     threads = f", {torch.get_num_threads()} threads" if setup.device.type == "cpu" else ""
     say(f"device     {setup.device.type}, {setup.precision}{threads}")
+    if setup.is_zero:
+        zero = setup.arguments.hf_deepspeed_config.get_value("zero_optimization", {})
+        offload = [what for what in ("optimizer", "param") if zero.get(f"offload_{what}")]
+        behind = f", {' and '.join(offload)} offloaded" if offload else ""
+        say(f"deepspeed  ZeRO stage {zero['stage']}, {world_size()} processes{behind}")
 
 
 def split_lines(dataset: Dataset) -> list[str]:

@@ -17,6 +17,7 @@ from textassay.config.schema import TrainingSection
 from textassay.errors import TextassayError, UsageError, first_line
 from textassay.evaluation.metrics import point_scores
 from textassay.models.predict import pad_batch
+from textassay.training import ranks
 from textassay.training.checkpoints import mark_complete, rotate
 from textassay.training.progress import ProgressDisplay
 from textassay.training.sampler import EpochSampler
@@ -59,7 +60,11 @@ class AssayTrainer(Trainer):
         folder = Path(self.args.output_dir)
         try:
             super()._save_checkpoint(model, trial)
-            mark_complete(folder / f"checkpoint-{self.state.global_step}", self._run_id)
+            ranks.wait_for_all()
+            if not ranks.is_main():
+                return
+            written = folder / f"checkpoint-{self.state.global_step}"
+            mark_complete(written, self._run_id, ranks.world_size())
         except RuntimeError as error:
             if "write" not in str(error):  # torch's and safetensors' words for a full disk
                 raise
@@ -107,6 +112,7 @@ def build_trainer(
     arguments: TrainingArguments,
     training: TrainingSection,
     run_id: str,
+    trainer_class: type[AssayTrainer] = AssayTrainer,
 ) -> AssayTrainer:
     """A trainer for tokenised `train` and `validation` rows, its optimizer and loader made.
 
@@ -125,7 +131,7 @@ def build_trainer(
                     training.early_stopping_patience, training.early_stopping_threshold
                 )
             )
-        trainer = AssayTrainer(
+        trainer = trainer_class(
             model=model,
             args=arguments,
             train_dataset=train,

@@ -1,17 +1,18 @@
 """From a ZeRO checkpoint to weights that anything can load, a shard at a time."""
 
-import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from textassay.artifacts.zero import ZeroCheckpoint
+from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
+from textassay.artifacts.zero.files import StoredTensor
+from textassay.artifacts.zero.shards import write_shards
+from textassay.artifacts.zero.stream import Entry, nobody
 from textassay.errors import DataError, UsageError
 from textassay.files import read_json, replacing, write_json
 
@@ -20,6 +21,11 @@ SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMG]?)B?$", re.IGNORECASE)
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 ADAPTER_CONFIG = "adapter_config.json"
 RECORD = "consolidation.json"
+SHARD_SIZE = 5 * 10**9
+# The last layer of a classifier, as the families name it, an adapter's copy of it among them.
+HEAD = re.compile(r"(^|\.)(score|classifier|classification_head)\b.*weight$")
+# What one read takes; larger buffers were no faster.
+BYTES_AT_ONCE = 4 * 2**20
 # What PEFT puts between a module and its adapter's tensors, and leaves out when it saves.
 ADAPTER_NAME = re.compile(r"\.default(?=\.|$)")
 COPIED = (
@@ -31,16 +37,30 @@ COPIED = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a checkpoint becomes: names and shapes of its tensors, and the files beside them."""
+    """What a checkpoint becomes: names and shapes of its tensors, and the files beside them.
+
+    `borrowed` says that config.json is the base's, which may count other labels.
+    """
 
     checkpoint: ZeroCheckpoint
     stem: str
     beside: list[Path]
+    borrowed: bool
 
     @property
     def is_adapter(self) -> bool:
         """Whether the checkpoint holds an adapter and not a whole model."""
         return self.stem == "adapter_model"
+
+    def bytes_in(self, dtype: torch.dtype) -> int:
+        """How many bytes of trained weights there will be."""
+        return self.checkpoint.numel() * dtype.itemsize
+
+    def summary(self) -> str:
+        """What is there, in a few words."""
+        found = self.checkpoint
+        kind = "adapter" if self.is_adapter else "model"
+        return f"ZeRO stage {found.stage}, {found.world_size} ranks, {kind}"
 
     def describe(self) -> str:
         """What is there, in lines for the terminal."""
@@ -83,15 +103,16 @@ def plan_consolidation(checkpoint: ZeroCheckpoint, base_model_path: Path | None)
             f"{checkpoint.folder}: {len(checkpoint.frozen)} frozen parameters are recorded and not "
             f"stored, {next(iter(checkpoint.frozen))} among them, so the model would not be whole."
         )
-    return Plan(checkpoint, "adapter_model" if holds_adapter else "model", beside)
+    own = any((place / "config.json").is_file() for place in places[:2])
+    return Plan(checkpoint, "adapter_model" if holds_adapter else "model", beside, not own)
 
 
-def refuse_target(checkpoint: Path, base: Path | None, out: Path, force: bool) -> None:
+def refuse_target(checkpoint: Path, base: str | None, out: Path, force: bool) -> None:
     """UsageError where `out` would replace something else than what a consolidation has made.
 
     That takes `force`.
     """
-    for named in filter(None, (checkpoint, base)):
+    for named in (checkpoint, *([Path(base)] if base else [])):
         if named.resolve().is_relative_to(out.resolve()):
             raise UsageError(f"{out}: would replace {named}; name another directory.")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -103,26 +124,37 @@ def refuse_target(checkpoint: Path, base: Path | None, out: Path, force: bool) -
         )
 
 
-def consolidate(plan: Plan, out: Path, dtype: torch.dtype, max_shard_size: int) -> list[Path]:
+def consolidate(
+    plan: Plan,
+    out: Path,
+    dtype: torch.dtype = torch.float32,
+    max_shard_size: int = SHARD_SIZE,
+    wrote: Callable[[int], None] = nobody,
+) -> list[Path]:
     """Write safetensors shards of at most `max_shard_size` bytes with an index, and what is beside.
 
-    No more than about two shards are in memory. The directory appears whole or not at all; the
-    shards' paths are returned.
+    A few megabytes of the weights are in memory at a time. `wrote` is told the bytes of each piece.
+    The directory appears whole or not at all; the shards' paths are returned.
     """
     with replacing(out) as scratch:
         scratch.mkdir(parents=True)
-        shards = _write_shards(plan, scratch, dtype, max_shard_size)
+        shards = _write_shards(plan, scratch, dtype, max_shard_size, wrote)
         for path in plan.beside:
             shutil.copyfile(path, scratch / path.name)
         name = str(dtype)[len("torch.") :]
-        if not plan.is_adapter:
+        if (scratch / "config.json").is_file():
             config = _config_of(scratch / "config.json")
-            write_json(scratch / "config.json", {**config, "dtype": name})
+            labels = _as_many_labels(config, plan) if plan.borrowed else {}
+            named = {} if plan.is_adapter else {"dtype": name}
+            write_json(scratch / "config.json", {**config, **labels, **named})
         found = plan.checkpoint
-        write_json(scratch / RECORD, {
-            "checkpoint": str(found.folder), "zero_stage": found.stage,
-            "world_size": found.world_size, "dtype": name,
-        })  # fmt: skip
+        record = {
+            "checkpoint": f"{found.folder.parent.name}/{found.folder.name}",
+            "zero_stage": found.stage,
+            "world_size": found.world_size,
+            "dtype": name,
+        }
+        write_json(scratch / RECORD, record)
     return [out / shard.name for shard in shards]
 
 
@@ -136,6 +168,19 @@ def _config_of(path: Path) -> dict[str, Any]:
     return content
 
 
+def _as_many_labels(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """The base's config with as many labels as the checkpoint's head has; their names are lost."""
+    heads = [placed.shape[0] for placed in plan.checkpoint.trained
+             if HEAD.search(placed.name) and len(placed.shape) == 2]  # fmt: skip
+    if not heads or len(config.get("id2label") or {}) == heads[-1]:
+        return {}
+    names = [f"LABEL_{index}" for index in range(heads[-1])]
+    return {
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+
+
 def parse_size(text: str) -> int:
     """Bytes for `5GB`, `200MB`, `1000`. UsageError for anything else."""
     match = SIZE.match(text.strip())
@@ -144,18 +189,17 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def saved_tensors(
-    plan: Plan, dtype: torch.dtype, bytes_at_once: int
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor under the name that it is saved by; tied ones stand there once."""
+def saved_tensors(plan: Plan) -> Iterator[tuple[str, StoredTensor]]:
+    """Every tensor, not read, under the name that it is saved by; tied ones stand there once."""
     frozen = plan.checkpoint.frozen
-    for name, tensor in plan.checkpoint.tensors(bytes_at_once):
+    for tensor in plan.checkpoint.stored():
+        name = tensor.name
         if plan.is_adapter and name in frozen:
             continue  # the base's
         if plan.is_adapter:
             name = ADAPTER_NAME.sub("", name.replace(".modules_to_save.default.", "."))
             name = name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
-        yield name, _as_dtype(name, tensor, dtype)
+        yield name, tensor
 
 
 def _as_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -163,7 +207,9 @@ def _as_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tens
     if not tensor.is_floating_point():
         return tensor
     made = tensor.to(dtype)
-    if bool((made.isinf() & tensor.isfinite()).any()):
+    # The extremes first: asking for the kind of every number takes many times as long.
+    extremes = torch.stack(torch.aminmax(made))
+    if not bool(extremes.isfinite().all()) and bool((made.isinf() & tensor.isfinite()).any()):
         raise DataError(
             f"{name}: holds a number of {float(tensor.abs().max()):.4g}, which is too large for "
             f"{dtype}; use --dtype bfloat16 or float32."
@@ -171,43 +217,24 @@ def _as_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tens
     return made
 
 
-def _write_shards(plan: Plan, folder: Path, dtype: torch.dtype, limit: int) -> list[Path]:
-    parts: list[Path] = []
-    index: dict[str, int] = {}
-    held: dict[str, torch.Tensor] = {}
-    total = size = 0
-
-    def write() -> None:
-        parts.append(folder / f"part-{len(parts)}")
-        save_file(held, parts[-1], metadata={"format": "pt"})
-        held.clear()
-
-    if plan.is_adapter:  # PEFT reads one file
-        limit = max(limit, 4 * plan.checkpoint.numel())
-    for name, tensor in saved_tensors(plan, dtype, limit):
-        bytes_of = tensor.numel() * tensor.element_size()
-        if held and size + bytes_of > limit:
-            write()
-            size = 0
-        held[name] = tensor.contiguous()
-        index[name] = len(parts)
-        size += bytes_of
-        total += bytes_of
-    write()
-    return _name_shards(parts, index, total, plan.stem)
+def _write_shards(
+    plan: Plan, folder: Path, dtype: torch.dtype, limit: int, wrote: Callable[[int], None] = nobody
+) -> list[Path]:
+    """Write every tensor through one small buffer, so that memory does not grow with the model."""
+    buffer = torch.empty(BYTES_AT_ONCE, dtype=torch.uint8)
+    entries = [_entry(name, tensor, dtype, buffer) for name, tensor in saved_tensors(plan)]
+    # PEFT reads one file.
+    return write_shards(entries, folder, plan.stem, None if plan.is_adapter else limit, wrote)
 
 
-def _name_shards(parts: list[Path], index: dict[str, int], total: int, stem: str) -> list[Path]:
-    """Give the parts the names that transformers looks for, now that their number is known."""
-    folder, count = parts[0].parent, len(parts)
-    if count == 1:
-        return [parts[0].rename(folder / f"{stem}.safetensors")]
-    shards = [part.rename(folder / f"{stem}-{number + 1:05}-of-{count:05}.safetensors")
-              for number, part in enumerate(parts)]  # fmt: skip
-    weight_map = {name: shards[number].name for name, number in sorted(index.items())}
-    content = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(content, indent=2) + "\n")
-    return shards
+def _entry(name: str, tensor: StoredTensor, dtype: torch.dtype, buffer: torch.Tensor) -> Entry:
+    to = dtype if tensor.dtype.is_floating_point else tensor.dtype
+
+    def parts() -> Iterator[torch.Tensor]:
+        for part in tensor.parts(buffer):
+            yield part if part.dtype == to else _as_dtype(name, part, to)
+
+    return Entry(name, to, tensor.shape, parts)
 
 
 def _first(places: list[Path], name: str) -> Path | None:

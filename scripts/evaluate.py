@@ -1,0 +1,59 @@
+"""Evaluate whatever can predict: a run, an adapter, a model, a ZeRO checkpoint, a hub name."""
+
+from pathlib import Path
+
+import click
+
+from textassay.console import SPELLING, reports_errors
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.command(context_settings=SPELLING)
+@click.argument("artifact", required=False)
+@click.option("--checkpoint_dir", help="the same as ARTIFACT")
+@click.option("--data_path", help="other rows: a file (used whole), a directory or a hub name")
+@click.option("--data_name", help="other rows: a data set of data/catalog, by its name")
+@click.option("--text_column", help="the column that holds the text")
+@click.option("--label_column", help="the column that holds the label")
+@click.option("--output_dir", type=FOLDER, help="where the files go [default: in or beside it]")
+@click.option("--base_model_path", help="the base, where it moved, or a config for a checkpoint")
+@click.option("--seed", type=int, help="which run, where ARTIFACT is a job's folder of runs")
+@click.option("--model_max_length", type=click.IntRange(min=1), help="tokens a text is cut to")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--batch_size", type=click.IntRange(min=1), help="[default: the run's, else 64]")
+@click.option("--keep_consolidated", is_flag=True, help="keep a checkpoint's weights in the cache")
+@click.option("--force", is_flag=True, help="replace results that are there")
+@reports_errors
+def main(
+    artifact: str | None, checkpoint_dir: str | None, data_path: str | None,
+    data_name: str | None, text_column: str | None, label_column: str | None,
+    output_dir: Path | None, base_model_path: str | None, seed: int | None,
+    model_max_length: int | None, device: str, batch_size: int | None, keep_consolidated: bool,
+    force: bool,
+) -> None:  # fmt: skip
+    """Evaluate ARTIFACT: a run, adapter, model, ZeRO checkpoint, a job's folder, or a hub name.
+
+    The rows are the test split of what it was trained on, unless flags name others. The same files
+    as a run's are written: into a run that has no results, else into a folder beside.
+    """
+    if bool(artifact) == bool(checkpoint_dir):
+        raise click.UsageError("Name one ARTIFACT.")
+    from textassay.evaluation.compare import other_data
+    from textassay.evaluation.outcome import print_outcome
+    from textassay.evaluation.standalone import Request, evaluate_standalone
+
+    data = other_data(data_path, data_name, text_column, label_column)
+    where = str(artifact or checkpoint_dir)
+    print_outcome(
+        evaluate_standalone(
+            Request(
+                where, data, output_dir, base_model_path, seed, model_max_length, device,
+                batch_size, keep_consolidated, force,
+            )
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

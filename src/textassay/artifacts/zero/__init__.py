@@ -1,0 +1,1 @@
+"""ZeRO checkpoints of DeepSpeed, and what the consolidator makes of them, without DeepSpeed."""

@@ -1,0 +1,239 @@
+"""The files of a ZeRO checkpoint: which there are, what they say, and numbers read out of them.
+
+DeepSpeed is not imported, and no pickle is read that could run code: only tensors, containers and
+three harmless classes, for which stand-ins are given.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from textassay.errors import DataError, UsageError, first_line
+
+STEP = re.compile(r"^global_step(\d+)$")
+RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_(\d+)_(optim|model)_states\.pt$")
+
+
+class _StandIn:
+    """Takes the place of a class of DeepSpeed's whose content does not matter here."""
+
+
+class _Stage(int):
+    """DeepSpeed's ZeroStageEnum: a whole number."""
+
+
+STAGE_NAMES = {"disabled": 0, "optimizer_states": 1, "gradients": 2, "weights": 3}
+
+
+def _stage_by_name(kind: Any, name: str) -> _Stage:
+    """What older versions of Python 3.11 pickle for an enum's member: getattr(class, name)."""
+    if kind is not _Stage or name not in STAGE_NAMES:
+        raise UnpicklingError("getattr is allowed for a ZeRO stage alone")
+    return _Stage(STAGE_NAMES[name])
+
+
+STAND_INS: list[Any] = [
+    (_stage_by_name, "builtins.getattr"),
+    (_Stage, "deepspeed.runtime.zero.config.ZeroStageEnum"),
+    (_StandIn, "deepspeed.runtime.fp16.loss_scaler.LossScaler"),
+    (_StandIn, "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler"),
+    (_StandIn, "deepspeed.utils.tensor_fragment.fragment_address"),
+]
+# What torch's readers raise over a file with broken bytes in it.
+BROKEN = (
+    RuntimeError, AssertionError, EOFError, OSError, ValueError, LookupError, TypeError,
+    AttributeError,
+)  # fmt: skip
+
+
+def find_step_folder(path: Path) -> Path:
+    """The `global_stepN/` that a path means; of several the one that `latest` names."""
+    if not path.is_dir():
+        raise UsageError(f"{path}: there is no such directory.")
+    if STEP.match(path.name) or by_rank(path, "optim"):
+        return path
+    latest = path / "latest"
+    if latest.is_file():
+        named = path / latest.read_text(encoding="utf-8").strip()
+        if not named.is_dir():
+            raise DataError(f"{latest}: names {named.name}, and there is no such directory.")
+        return named
+    steps = sorted((p for p in path.iterdir() if p.is_dir() and STEP.match(p.name)), key=_number)
+    if steps:
+        return steps[-1]
+    checkpoints = [p for p in path.glob("checkpoint-*") if (p / "latest").is_file()]
+    if checkpoints:
+        return find_step_folder(max(checkpoints, key=_number))
+    raise UsageError(f"{path}: holds no ZeRO checkpoint (no global_stepN/ and no `latest`).")
+
+
+def _number(path: Path) -> int:
+    digits = re.search(r"(\d+)$", path.name)
+    return int(digits[1]) if digits else -1
+
+
+def by_rank(folder: Path, kind: str) -> list[Path]:
+    """The files of a kind, `optim` or `model`, in the order of their ranks."""
+    found = {}
+    for file in folder.iterdir():
+        match = RANK.search(file.name)
+        if match and match[3] == kind:
+            if int(match[2]):
+                raise DataError(
+                    f"{file}: is of a model that was cut over several devices (tensor parallel), "
+                    "which is not read; consolidate it with what trained it."
+                )
+            found[int(match[1])] = file
+    return [found[rank] for rank in sorted(found)]
+
+
+def refuse_missing_ranks(folder: Path, files: Sequence[Path], world_size: int) -> None:
+    """DataError where the files are not those of all ranks, and of no others."""
+    ranks = {int(match[1]) for file in files if (match := RANK.search(file.name))}
+    missing = sorted(set(range(world_size)) - ranks)
+    if missing:
+        raise DataError(
+            f"{folder}: was written by {world_size} ranks, and the files of rank "
+            f"{', '.join(map(str, missing))} are missing; copy them from where they were written."
+        )
+    if len(ranks) > world_size:
+        raise DataError(
+            f"{folder}: was written by {world_size} ranks and holds files of {len(ranks)}; two "
+            "checkpoints were mixed."
+        )
+
+
+def load(file: Path) -> dict[str, Any]:
+    """What a file says. Its tensors are not read: they are of the device `meta`; see `stored`.
+
+    DataError where the file is missing, broken, or holds what is not read.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: is missing; the checkpoint is not whole.")
+    try:
+        with torch.serialization.safe_globals(STAND_INS):
+            content = torch.load(file, map_location="meta", weights_only=True)
+    except UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)|(getattr is allowed.*)", str(error))
+        what = f" ({named[1] or named[2]})" if named else ""
+        raise DataError(
+            f"{file}: holds more than tensors and plain values{what}, so it is not read."
+        ) from None
+    except BROKEN as error:
+        first = first_line(error)
+        raise DataError(f"{file}: cannot be read; it may be cut off ({first[:200]}).") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: is no file of a ZeRO checkpoint, but a {type(content).__name__}.")
+    return content
+
+
+def entry(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], file: Path) -> Any:
+    """What stands under a key, if it is of that kind. DataError where it is not."""
+    found = content.get(key)
+    if not isinstance(found, kind):
+        raise DataError(f"{file}: has no {key}, so it is no file of a ZeRO checkpoint.")
+    return found
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Numbers that lie in a file one behind the other, from a byte on."""
+
+    file: Path
+    offset: int
+    dtype: torch.dtype
+    numel: int
+
+    def cut(self, start: int, count: int) -> "Stored":
+        """`count` of them, from the number `start` on; fewer where it ends."""
+        count = min(count, self.numel - start)
+        return replace(self, offset=self.offset + start * self.dtype.itemsize, numel=count)
+
+    def read(self, buffer: torch.Tensor) -> torch.Tensor:
+        """They, read into the beginning of a buffer of bytes. DataError where the file ends."""
+        content = buffer[: self.numel * self.dtype.itemsize]
+        # Read and not mapped: mapped pages would count as memory of this process.
+        with self.file.open("rb") as file:
+            file.seek(self.offset)
+            count = file.readinto(content.numpy().data)
+        if count != content.numel():
+            raise DataError(f"{self.file}: ends before its numbers do; it was cut off.")
+        return content.view(self.dtype)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A named tensor whose numbers lie in pieces, perhaps of several files.
+
+    `dtype` is what it is read as. `stride` is given where the numbers do not lie row by row.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    pieces: list[Stored]
+    stride: tuple[int, ...] | None = None
+
+    def parts(self, buffer: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Its numbers, flat and in their order, as many at a time as the buffer of bytes holds.
+
+        The next part may overwrite the one before.
+        """
+        if self.stride is not None:
+            yield self.whole().flatten()
+            return
+        for piece in self.pieces:
+            count = buffer.numel() // piece.dtype.itemsize
+            for start in range(0, piece.numel, count):
+                yield piece.cut(start, count).read(buffer).to(self.dtype)
+
+    def whole(self) -> torch.Tensor:
+        """The tensor, in memory of its own."""
+        dtype = self.pieces[0].dtype if self.pieces else self.dtype
+        flat = torch.empty(sum(piece.numel for piece in self.pieces), dtype=dtype)
+        start = 0
+        for piece in self.pieces:
+            piece.read(flat[start : start + piece.numel].view(torch.uint8))
+            start += piece.numel
+        if self.stride is not None:
+            return flat.as_strided(self.shape, self.stride).to(self.dtype).contiguous()
+        return flat.view(self.shape).to(self.dtype)
+
+
+def stored(tensor: torch.Tensor, file: Path) -> Stored:
+    """Where the numbers of a tensor lie that `load` has found in the file."""
+    storage = tensor.untyped_storage()
+    if storage._checkpoint_offset is None:
+        raise DataError(f"{file}: holds a tensor without a place in the file.")
+    offset = storage._checkpoint_offset + int(tensor.storage_offset()) * tensor.dtype.itemsize
+    # From its first number to its last one, whatever lies between them.
+    reach = 1 + sum((side - 1) * step
+                    for side, step in zip(tensor.shape, tensor.stride(), strict=True))  # fmt: skip
+    return Stored(file, offset, tensor.dtype, reach if tensor.numel() else 0)
+
+
+def stored_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, file: Path) -> StoredTensor:
+    """A tensor that lies in the file whole."""
+    stride = None if tensor.is_contiguous() else tensor.stride()
+    return StoredTensor(name, tuple(tensor.shape), dtype, [stored(tensor, file)], stride)
+
+
+def joined(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype, pieces: Sequence[Stored]
+) -> StoredTensor:
+    """A tensor of pieces one behind the other; what is behind its last number is padding."""
+    kept: list[Stored] = []
+    missing = math.prod(shape)
+    for piece in pieces:
+        if missing or not kept:
+            kept.append(piece.cut(0, missing))
+            missing -= kept[-1].numel
+    if missing:
+        raise DataError(f"{name}: {missing:,} of its numbers are in no file of the checkpoint.")
+    return StoredTensor(name, shape, dtype, kept)

@@ -1,0 +1,270 @@
+"""The standalone evaluator: whatever can predict, on any rows, with the files that a run has."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from textassay.artifacts.hallmark import FILE
+from textassay.artifacts.identify import RUN, ZERO, Identity, identify
+from textassay.artifacts.zero.consolidate import consolidate
+from textassay.artifacts.zero.publish import plan_artifact
+from textassay.config.runs import CONFIG
+from textassay.config.schema import DataSection, EvaluationSection
+from textassay.console import say, warn
+from textassay.errors import DataError, TextassayError, UsageError
+from textassay.evaluation.contenders import (
+    EVAL_BATCH,
+    Contender,
+    Selection,
+    load_contender,
+    run_around,
+    select_rows,
+    training_notes,
+)
+from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_baselines, evaluate
+from textassay.evaluation.outputs import RESULTS, facts_of_run, write_tested
+from textassay.evaluation.report import Facts
+from textassay.files import cache_dir, read_json, sha256_file, sha256_files
+from textassay.models.device import find_device
+from textassay.models.source import find_model
+
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate, on which rows, and where the files go; None takes what is usual."""
+
+    where: str
+    data: DataSection | None = None
+    output_dir: Path | None = None
+    base: str | None = None
+    seed: int | None = None
+    max_length: int | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    keep_consolidated: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found, and the folder that holds the files."""
+
+    title: str
+    evaluation: Evaluation
+    baselines: list[Baseline]
+    folder: Path
+    notes: list[str]
+
+
+def evaluate_standalone(request: Request) -> Outcome:
+    """Say what lies there, consolidate it if need be, load it strictly, predict, score, write.
+
+    Raises UsageError, DataError or GateError, and nothing is written then.
+    """
+    path, identity = _find(request)
+    folder = request.output_dir or _usual_folder(path, identity, request)
+    _refuse_folder(folder, path, identity, request)
+    say(f"what       {identity.title}: {path}")
+    device = find_device(request.device)
+    with _loadable(identity, request) as loadable:
+        contender = _load(loadable, path, identity, request)
+        selection = _select(contender, request.data)
+        say(f"rows       {selection.title}: {len(selection.table):,}")
+        run = contender.run
+        settings = run.evaluation if run else EvaluationSection()
+        batch = request.batch_size or (run.eval_batch if run else EVAL_BATCH)
+        found = evaluate(contender.loaded, "test", selection.table, settings, batch, device)
+    baselines = []
+    if selection.train is not None and settings.baselines:
+        baselines = compare_with_baselines(found, selection.train)
+    notes = _notes(contender, selection, identity)
+    facts = _facts(path, identity, contender, selection, request, notes)
+    write_tested(folder, found, baselines, facts, _stamp(contender, path, identity))
+    return Outcome(
+        facts.title,
+        found,
+        baselines,
+        folder,
+        [*notes, *_agreement(folder, path, identity, request)],
+    )
+
+
+def _find(request: Request) -> tuple[Path, Identity]:
+    """The directory and what it is; a name that is no directory is the hub's."""
+    path = Path(request.where)
+    if not path.exists():
+        path = find_model(request.where).path
+    runs = sorted(below.parent for below in path.glob(f"seed-*/{CONFIG}"))
+    if runs:
+        path = _run_of_job(path, runs, request.seed)
+    return path, identify(path)
+
+
+def _run_of_job(job: Path, runs: list[Path], seed: int | None) -> Path:
+    """The run of a job's folder that the seed names, or the only one."""
+    wanted = [run for run in runs if seed is None or run.name == f"seed-{seed}"]
+    if len(wanted) == 1:
+        return wanted[0]
+    names = ", ".join(run.name for run in runs)
+    raise UsageError(f"{job}: holds the runs {names}; name one of them, or its --seed.")
+
+
+def _usual_folder(path: Path, identity: Identity, request: Request) -> Path:
+    """Where the files go unless the user says: into a run that has none, else a folder beside.
+
+    Never into an artifact, whose files are stamped.
+    """
+    other = f"-{_name_of(request.data)}" if request.data else ""
+    if identity.kind == RUN:
+        untested = request.data is None and not (path / RESULTS).is_file()
+        return path if untested else path / f"evaluation{other}"
+    if not Path(request.where).exists():
+        return Path(f"{Path(request.where).name}-evaluation{other}")
+    resolved = path.resolve()
+    if run_around(resolved):
+        what = "" if resolved.name == "model" else f"-{resolved.name}"
+        return path.parent / f"evaluation{what}{other}"
+    return path.parent / f"{resolved.name}-evaluation{other}"
+
+
+def _name_of(data: DataSection) -> str:
+    return data.name or Path(data.path or "rows").stem
+
+
+def _refuse_folder(folder: Path, path: Path, identity: Identity, request: Request) -> None:
+    if folder.resolve().is_relative_to(identity.folder.resolve()):
+        raise UsageError(
+            f"{folder}: lies in the artifact {identity.folder}; name another --output_dir."
+        )
+    if identity.kind == RUN and folder == path and not (path / FINISHED).is_file():
+        raise UsageError(
+            f"{path}: has not been carried out to its end (no {FINISHED}); go on with the run, or "
+            "evaluate one of its checkpoints."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; name another --output_dir.")
+    if (folder / RESULTS).is_file() and not request.force:
+        raise UsageError(
+            f"{folder}: {RESULTS} is there already; use --force to replace it, or name another "
+            "--output_dir."
+        )
+
+
+@contextmanager
+def _loadable(identity: Identity, request: Request) -> Iterator[Path]:
+    """A directory that can be loaded: the artifact's own, or what a ZeRO checkpoint becomes."""
+    if identity.kind != ZERO:
+        yield identity.folder
+        return
+    plan = plan_artifact(identity.folder, request.base)
+    say(f"holds      {plan.summary()}")
+    files = [*sorted(plan.checkpoint.folder.glob("*_states.pt")), *plan.beside]
+    key = sha256_files(files).removeprefix("sha256:")[:32]
+    kept = cache_dir() / "consolidated" / key
+    if kept.is_dir():
+        say(f"weights    consolidated before: {kept}")
+        yield kept
+    elif request.keep_consolidated:
+        consolidate(plan, kept)
+        say(f"weights    consolidated and kept: {kept}")
+        yield kept
+    else:
+        with tempfile.TemporaryDirectory(prefix="textassay-") as scratch:
+            consolidate(plan, Path(scratch) / "model")
+            yield Path(scratch) / "model"
+
+
+def _load(loadable: Path, path: Path, identity: Identity, request: Request) -> Contender:
+    """The artifact in memory, with the run that it lies in, however deep."""
+    contender = load_contender(loadable, request.base)
+    if identity.kind == ZERO:
+        places = (path, identity.folder, identity.folder.parent)
+        run = next((found for place in places if (found := run_around(place))), None)
+        contender = replace(contender, name=str(path), folder=path, run=run)
+    if contender.hallmark is None:
+        warn(f"{path}: carries no hallmark; nothing proves what it is")
+    if request.max_length:
+        loaded = replace(contender.loaded, max_length=request.max_length)
+        contender = replace(contender, loaded=loaded)
+    return contender
+
+
+def _select(contender: Contender, data: DataSection | None) -> Selection:
+    """The rows; other ones that cannot be read as they stand are read as those of the training.
+
+    A catalog's data set may call its labels 0 and 1 where the model knows their names.
+    """
+    try:
+        return select_rows(contender, data, None)
+    except DataError:
+        run = contender.run
+        if data is None or data.name or run is None or run.data.name is None:
+            raise
+        try:
+            named = data.model_copy(update={"name": run.data.name})
+            selection = select_rows(contender, named, None)
+        except TextassayError:
+            selection = None
+        if selection is None:
+            raise
+        say(f"read as    {run.data.name}, as the rows that it was trained on")
+        return selection
+
+
+def _notes(contender: Contender, selection: Selection, identity: Identity) -> list[str]:
+    notes = []
+    if selection.train is None:
+        notes.append("No baselines: a single file is used whole, so there are no rows to train on.")
+    if identity.kind == RUN and selection.fingerprint == contender.fingerprint:
+        return notes
+    return notes + training_notes("The model", contender, selection)
+
+
+def _facts(
+    path: Path, identity: Identity, contender: Contender, selection: Selection, request: Request,
+    notes: list[str],
+) -> Facts:  # fmt: skip
+    """Of a run on its own rows all that it has written down; else what can be seen."""
+    if identity.kind == RUN and request.data is None and (path / "train_results.json").is_file():
+        return facts_of_run(path, notes)
+    hallmark = contender.hallmark or {}
+    origin = {
+        "base": contender.loaded.base.name if contender.loaded.base else None,
+        "trained on": hallmark.get("data", {}).get("name"),
+        "made by": hallmark.get("made_by", {}).get("command"),
+        "hallmark": "yes" if contender.hallmark else "none",
+    }
+    return Facts(
+        title=contender.name,
+        subtitle=f"{identity.title} on {selection.title}",
+        notes=[f"{selection.title}: {len(selection.table):,} rows", *notes],
+        provenance={key: str(value) for key, value in origin.items() if value},
+    )
+
+
+def _stamp(contender: Contender, path: Path, identity: Identity) -> dict[str, Any]:
+    """Which artifact the figures belong to: its hallmark's hash, or that it has none."""
+    if contender.hallmark is None:
+        return {"hallmark": None, "evaluated": f"{identity.kind} {path}"}
+    return {"hallmark": sha256_file(contender.folder / FILE)}
+
+
+def _agreement(folder: Path, path: Path, identity: Identity, request: Request) -> list[str]:
+    """Whether a run's own figures on the same rows are these."""
+    if identity.kind != RUN or folder == path or request.data or request.max_length:
+        return []
+    ours, own = (
+        {k: v for k, v in read_json(place / RESULTS).items() if k.startswith("test_")}
+        for place in (folder, path)
+    )
+    different = [name for name in own if own[name] != ours.get(name)]
+    if different:
+        name = different[0]
+        return [f"{len(different)} figures differ from the run's own: {name} is {ours.get(name)} "
+                f"here and {own[name]} there (another device, another version?)."]  # fmt: skip
+    return ["Every figure is the run's own, to the last digit."]

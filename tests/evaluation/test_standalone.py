@@ -1,0 +1,230 @@
+"""The evaluator says what lies there, loads it strictly, and writes what a run writes."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
+from tests.commands_for_tests import SCRIPTS, assert_refused, go_offline
+from tests.comparisons_for_tests import LABELS
+from tests.models_for_tests import tiny_bert
+from tests.stored_runs_for_tests import Place, make_run, rows_csv
+
+from textassay import console
+from textassay.files import read_json
+
+USAGE, GATE, DATA = 2, 3, 65
+FILES = {
+    "all_results.json", "confusion_matrix.png", "label_mapping.json", "predictions.parquet",
+    "report.html", "test_results.json", "test_summary.txt",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Runs of an adapter (a) and of a whole model (b) on the same data; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        go_offline(patch, tmp_path_factory.getbasetemp() / "caches")
+        root = tmp_path_factory.mktemp("evaluation")
+        base = tiny_bert(root / "base", [rows_csv(0)])
+        data = root / "rows.csv"
+        data.write_text(rows_csv(0))
+        a = make_run(root / "a", base, data, 0)
+        return Place(base, data, a, make_run(root / "b", base, data, 1, method="full"))
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+             monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:  # fmt: skip
+    """`evaluate(PLACE, "--flag", "value")`: scripts/evaluate.py, in this process, in a folder."""
+    monkeypatch.chdir(tmp_path)
+    go_offline(monkeypatch, tmp_path_factory.getbasetemp() / "caches")
+    spec = importlib.util.spec_from_file_location("script_evaluate", SCRIPTS / "evaluate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(*arguments: Any) -> Result:
+        console.out.cache_clear()
+        console.err.cache_clear()
+        return CliRunner().invoke(module.main, [*map(str, arguments)])
+
+    return call
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    assert {path.name for path in folder.iterdir()} == FILES
+    content: dict[str, Any] = read_json(folder / "test_results.json")
+    rows = pq.read_table(folder / "predictions.parquet")
+    assert len(rows) == content["test_rows"]
+    labels, predicted = rows["label"].to_pylist(), rows["predicted"].to_pylist()
+    right = [one == other for one, other in zip(labels, predicted, strict=True)]
+    assert content["test_accuracy"] == pytest.approx(sum(right) / len(right))
+    return content
+
+
+@pytest.mark.parametrize(("which", "kind"), [("a", "adapter"), ("b", "model")])
+def test_an_artifact_is_named_and_evaluated_on_its_own_test_rows(
+    which: str, kind: str, evaluate: Callable[..., Result], made: Place
+) -> None:
+    run = getattr(made, which)
+    done = evaluate("--checkpoint_dir", run / "model", "--output_dir", "out")
+    assert done.exit_code == 0, done.output
+    assert f"what       {kind}: {run / 'model'}" in done.stderr
+    found = figures(Path("out"))
+    assert [one["name"] for one in found["baselines"]] == ["TF-IDF", "majority"]
+    assert found["hallmark"].startswith("sha256:") and found["bootstrap_samples"] == 100
+    assert found["verdict"] in done.stdout and "TF-IDF" in done.stdout
+
+
+def test_the_usual_folder_is_beside_the_artifact_and_not_written_twice(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(made.a, tmp_path / "run"))
+    assert evaluate(run / "model").exit_code == 0
+    figures(run / "evaluation")
+    again = evaluate(run / "model")
+    assert_refused(again, USAGE, "test_results.json is there already", "--force")
+    assert evaluate(run / "model", "--force").exit_code == 0
+    inside = evaluate(run / "model", "--output_dir", run / "model" / "out")
+    assert_refused(inside, USAGE, "lies in the artifact")
+
+
+def test_other_rows_are_a_file_used_whole(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text(rows_csv(7, rows=21).replace("text,label", "body,grade"))
+    done = evaluate(made.a / "model", "--data_path", other, "--text_column", "body",
+                    "--label_column", "grade", "--output_dir", "out")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = figures(Path("out"))
+    assert found["test_rows"] == 21 and found["baselines"] == []
+    assert "No baselines: a single file is used whole" in done.stdout
+    assert (
+        "of the 21 rows compared here have a text that stands in the training rows" in done.stdout
+    )
+
+
+def test_what_carries_no_hallmark_is_said_and_not_refused(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    config = transformers.AutoConfig.from_pretrained(
+        made.base, num_labels=3, id2label=dict(enumerate(LABELS)), label2id={}
+    )
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        made.base, config=config
+    )
+    model.save_pretrained(theirs)
+    transformers.AutoTokenizer.from_pretrained(made.base).save_pretrained(theirs)
+    done = evaluate(theirs, "--data_path", made.data)
+    assert done.exit_code == 0, done.output
+    assert "carries no hallmark; nothing proves what it is" in done.stderr
+    found = figures(tmp_path / "theirs-evaluation-rows")
+    assert found["hallmark"] is None and found["evaluated"] == f"model {theirs}"
+    without = evaluate(theirs, "--output_dir", "out")
+    assert_refused_at_the_end(without, USAGE, "--data_path")
+
+
+def assert_refused_at_the_end(result: Result, exit_code: int, says: str) -> None:
+    """An error after lines of progress."""
+    assert result.exit_code == exit_code, result.output
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and says in last, result.stderr
+    assert not Path("out").exists()
+
+
+def test_no_head_is_ever_made_up(evaluate: Callable[..., Result], made: Place) -> None:
+    done = evaluate(made.base, "--data_path", made.data, "--output_dir", "out")
+    assert "base model" in done.stderr
+    assert_refused_at_the_end(done, GATE, "missing from the weights")
+
+
+@pytest.mark.parametrize("change", ["lost", "left over", "another label count"])
+def test_weights_that_do_not_fit_are_refused(
+    change: str, evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(made.b / "model", tmp_path / "model"))
+    (model / "hallmark.json").unlink()
+    weights = load_file(model / "model.safetensors")
+    if change == "lost":
+        del weights["classifier.bias"]
+    elif change == "left over":
+        weights["lora_A.weight"] = torch.ones(2, 2)
+    else:
+        weights["classifier.weight"] = torch.ones(5, 32)
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    done = evaluate(model, "--data_path", made.data, "--output_dir", "out")
+    key = {"lost": "classifier.bias", "left over": "lora_A.weight"}.get(change, "classifier.weight")
+    assert_refused_at_the_end(done, GATE, key)
+
+
+def test_labels_that_the_model_does_not_know_are_named(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    (tmp_path / "odd.csv").write_text("text,label\na film,odd\nb film,good\nc film,odd\n")
+    done = evaluate(made.a / "model", "--data_path", "odd.csv", "--output_dir", "out")
+    assert_refused_at_the_end(done, DATA, "the label 'odd' is none that")
+
+
+def test_a_file_that_was_changed_after_stamping_is_refused(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(made.b, tmp_path / "run"))
+    (run / "model" / "label_mapping.json").write_text("{}")
+    done = evaluate(run / "model", "--output_dir", "out")
+    assert_refused_at_the_end(done, GATE, "label_mapping.json was changed after it was stamped")
+
+
+def test_a_job_folder_needs_a_seed(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    job = tmp_path / "job"
+    for seed in (0, 42):
+        shutil.copytree(made.a, job / f"seed-{seed}")
+        (job / f"seed-{seed}" / "test_results.json").write_text("{}")
+    assert_refused(evaluate(job), USAGE, "holds the runs seed-0, seed-42", "--seed")
+    done = evaluate(job, "--seed", "42", "--output_dir", "out")
+    assert done.exit_code == 0 and f"what       run: {job / 'seed-42'}" in done.stderr, done.output
+
+
+def test_a_shorter_input_is_what_the_older_flag_asks_for(
+    evaluate: Callable[..., Result], made: Place
+) -> None:
+    for length in (4, 32):
+        done = evaluate(
+            made.b / "model", "--model_max_length", length, "--output_dir", f"out-{length}"
+        )
+        assert done.exit_code == 0, done.output
+    assert figures(Path("out-4"))["test_truncated"] > figures(Path("out-32"))["test_truncated"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Name one ARTIFACT"),
+        (["a", "--checkpoint_dir", "b"], "Name one ARTIFACT"),
+        (["nowhere/at/all"], "cannot be had"),
+        (["file.txt"], "is a file"),
+        (["empty"], "is no artifact"),
+    ],
+)
+def test_what_is_nothing_to_evaluate_is_refused(
+    arguments: list[str], says: str, evaluate: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "file.txt").write_text("")
+    (tmp_path / "empty").mkdir()
+    before = sorted(os.listdir(tmp_path))  # noqa: PTH208
+    done = evaluate(*arguments)
+    assert done.exit_code == USAGE and says in " ".join(done.stderr.split()), done.output
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == before  # noqa: PTH208

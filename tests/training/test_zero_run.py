@@ -1,0 +1,203 @@
+"""Runs under DeepSpeed ZeRO, with gloo between real processes on this machine."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from scripts.evaluate import main as evaluate
+from tests.training.killing import trained_weights
+from tests.training.zero_processes import SCRIPT, kill_after, outcome, start, train
+
+from textassay.artifacts.hallmark import verify
+from textassay.artifacts.zero.checkpoint import open_checkpoint
+from textassay.config.load import resolve_job
+from textassay.config.runs import Run
+from textassay.files import read_json
+from textassay.training.run import run_training
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
+# 80 rows, two processes with batches of 4: ten steps an epoch.
+SETTINGS = {
+    "data_name": "sentiment5_en", "max_samples": 80, "max_seq_length": 32, "precision": "fp32",
+    "num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3,
+    "eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps", "save_steps": 3,
+    "save_total_limit": 3, "bootstrap_samples": 100, "probe_rows": 4, "device": "cpu",
+}  # fmt: skip
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"method": "full", "zero_stage": 3},
+    "lora": {"method": "lora", "target_modules": "query,value", "zero_stage": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_base: Path) -> dict[str, Any]:
+    return {**SETTINGS, "model_name_or_path": tiny_base}
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def unbroken(
+    request: pytest.FixtureRequest, settings: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+    """A run of two processes that nobody disturbed, and its settings."""
+    chosen = {**settings, **METHODS[request.param]}
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    train(folder, **chosen)
+    return folder, chosen
+
+
+def test_the_artifact_is_the_best_checkpoint(unbroken: tuple[Path, dict[str, Any]]) -> None:
+    run, _ = unbroken
+    best = run / read_json(run / "train_results.json")["best_checkpoint"]
+    masters = dict(open_checkpoint(best).tensors())
+    saved = load_file(next((run / "model").glob("*model.safetensors")))
+    plain = {name.replace(".default", "").replace(".modules_to_save", ""): tensor
+             for name, tensor in masters.items()}  # fmt: skip
+    assert plain.keys() == saved.keys() and len(saved) > 9
+    assert all(torch.equal(plain[name], saved[name]) for name in saved)
+    assert "4 probe rows within" in verify(run / "model")
+    kept = sorted(path.name for path in run.glob("checkpoint-*"))
+    assert len(kept) == 3 and {best.name, "checkpoint-20"} <= set(kept)
+
+
+def test_the_evaluator_agrees_on_run_artifact_and_checkpoint(
+    unbroken: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run, _ = unbroken
+    best = run / read_json(run / "train_results.json")["best_checkpoint"]
+    assert not (run / "test_results.json").exists(), "the test rows are the evaluator's"
+    found = []
+    for number, place in enumerate(
+        (run, run / "model", best, best / f"global_step{best.name[11:]}")
+    ):
+        flags = [] if place == run else ["--output_dir", str(tmp_path / str(number))]
+        done = CliRunner().invoke(evaluate, [str(place), *flags])
+        assert done.exit_code == 0, done.output
+        results = read_json((run if place == run else tmp_path / str(number)) / "test_results.json")
+        found.append({k: v for k, v in results.items() if k not in ("hallmark", "evaluated")})
+    assert found[0]["test_rows"] == 80 and found[0]["baselines"]
+    assert all(one == found[0] for one in found[1:])
+    for name in ("report.html", "test_summary.txt", "predictions.parquet", "confusion_matrix.png"):
+        assert (run / name).is_file() and (tmp_path / "1" / name).is_file()
+    again = CliRunner().invoke(evaluate, [str(run)])
+    assert again.exit_code == 0, again.output
+    assert "Every figure is the run's own, to the last digit" in again.output
+
+
+def test_a_killed_run_ends_with_the_same_weights(
+    unbroken: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run, chosen = unbroken
+    broken = tmp_path / "broken"
+    kill_after(broken, "checkpoint-12", 0.2, **chosen)
+    said = train(broken, **chosen)
+    assert "resuming   from checkpoint-" in said
+    assert trained_weights(broken) == trained_weights(run)
+    histories = (
+        read_json(folder / "trainer_state.json")["log_history"] for folder in (run, broken)
+    )
+    losses = [[e["eval_loss"] for e in history if "eval_loss" in e] for history in histories]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+
+
+def test_another_number_of_processes_carries_the_weights_over(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run, chosen = tmp_path / "run", {**settings, **METHODS["full"]}
+    kill_after(run, "checkpoint-12", 0.0, **chosen)
+    said = train(run, 1, **chosen)
+    assert "is of 2 processes and these are 1" in said and "optimizer starts anew" in said
+    carried = run / "carried-over"
+    state = read_json(carried / "state.json")
+    assert 0.6 <= state["share"] < 1
+    before = load_file(carried / "weights" / "model.safetensors")
+    masters = dict(open_checkpoint(carried / state["from"]["checkpoint"]).tensors())
+    assert all(torch.equal(before[name], masters[name]) for name in masters)
+    assert "probe rows within" in verify(run / "model")
+
+
+def test_one_process_trains_as_the_full_launcher_does(
+    settings: dict[str, Any], tiny_base: Path, tmp_path: Path
+) -> None:
+    """The same rows in the same order from the same head: one core under all launchers."""
+    short = {**settings, "per_device_train_batch_size": 8, "num_train_epochs": 1,
+             "eval_steps": 10, "lr_scheduler_type": "constant", "warmup_steps": 0}  # fmt: skip
+    train(tmp_path / "zero", 1, **short, method="full")
+    from textassay.config.flags import _keys
+
+    given = {_keys()[name]: str(value) for name, value in short.items()}
+    job, _ = resolve_job(None, None, {}, given, "full")
+    run_training(Run(job, 0, tmp_path / "full"))
+    ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors")
+                    for name in ("zero", "full"))  # fmt: skip
+    assert ours.keys() == theirs.keys()
+    moved = load_file(tiny_base / "model.safetensors")
+    shared = [name for name in moved if name in ours]
+    assert shared and all(not torch.equal(moved[name], ours[name]) for name in shared)
+    assert max(float((ours[n] - theirs[n]).abs().max()) for n in ours) < 2e-3
+
+
+def test_a_tensor_that_does_not_move_stops_the_run(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The optimizer is given everything but the head."""
+    patch = (
+        "import sys\n"
+        "from textassay.training.ranks import prepare_rank\n"
+        "prepare_rank('cpu')\n"
+        "from textassay.training.zero_trainer import ZeroTrainer\n"
+        "whole = ZeroTrainer.create_optimizer\n"
+        "def without_head(self):\n"
+        "    made = whole(self)\n"
+        "    for group in made.param_groups:\n"
+        "        group['params'] = [p for p in group['params'] if p.shape != (5, 32)]\n"
+        "    return made\n"
+        "ZeroTrainer.create_optimizer = without_head\n"
+        "from scripts.train_deepspeed import main\n"
+        "main()\n"
+    )
+    flags = [f"--{name}={value}" for name, value in {**settings, "method": "full"}.items()]
+    done = subprocess.run(
+        [sys.executable, "-c", patch, f"--output_dir={tmp_path / 'run'}", *flags],
+        capture_output=True, text=True, cwd=SCRIPT.parents[1],
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    said = " ".join(done.stderr.split())
+    assert re.search(r"1 of \d+ trainable tensors have not moved, classifier.weight", said), said
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ('{"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": 7}',
+         "says otherwise than the job (train_micro_batch_size_per_gpu=7 vs hf"),
+        ('{"zero_optimization": {"stage": 0}}', "zero_optimization.stage is 0"),
+    ],
+)  # fmt: skip
+def test_what_two_processes_refuse_is_said_once(
+    config: str, says: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    given = tmp_path / "ds.json"
+    given.write_text(config)
+    code, said = outcome(start(tmp_path / "run", 2, **settings, method="full", deepspeed=given))
+    assert code == 2, said
+    assert said.count("error:") == 1 and "Traceback" not in said
+    assert says in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_of_ones_own_is_taken(settings: dict[str, Any], tmp_path: Path) -> None:
+    given = tmp_path / "ds.json"
+    given.write_text('{"zero_optimization": {"stage": 1}, "zero_force_ds_cpu_optimizer": false}')
+    said = train(
+        tmp_path / "run", 1, **{**settings, "num_train_epochs": 1, "method": "full",
+                                "deepspeed": given},
+    )  # fmt: skip
+    assert "ZeRO stage 1, 1 processes" in said

@@ -1,0 +1,85 @@
+"""Runs under DeepSpeed in real processes, started as train.sh starts them, and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from textassay.files import project_root
+
+SCRIPT = project_root() / "scripts" / "train_deepspeed.py"
+
+
+def start(
+    folder: Path, processes: int, job_file: Path | None = None, **settings: object
+) -> subprocess.Popen[str]:
+    """`train_deepspeed.py JOB --output_dir folder --setting value …` in so many processes."""
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "textassay.training.launch", str(processes), str(SCRIPT)]
+    given = [str(job_file)] if job_file else []
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *given, f"--output_dir={folder}", *flags], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def train(
+    folder: Path, processes: int = 2, job_file: Path | None = None, **settings: object
+) -> str:
+    """The whole run; what it said."""
+    code, said = outcome(start(folder, processes, job_file, **settings))
+    assert code == 0, said
+    return said
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code, and what was said on standard error."""
+    _, said = process.communicate()
+    return process.returncode, said
+
+
+def kill_after(folder: Path, checkpoint: str, delay: float, **settings: object) -> None:
+    """SIGKILL to all processes `delay` seconds after `checkpoint` became complete."""
+    process = start(folder, 2, **settings)
+    while process.poll() is None and not (folder / checkpoint / "complete.json").exists():
+        time.sleep(0.01)
+    time.sleep(delay)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    for child in _of_session(process.pid):  # torchrun gives each process a session of its own
+        os.kill(child, signal.SIGKILL)
+    process.communicate()
+    while _working_in(folder):
+        time.sleep(0.05)
+
+
+def _of_session(launcher: int) -> list[int]:
+    return [pid for pid, parent in _parents().items() if parent == launcher]
+
+
+def _working_in(folder: Path) -> list[int]:
+    """Processes that still carry out the run in `folder`; its orphans end with a broken socket."""
+    flag = f"--output_dir={folder}".encode()
+    found = []
+    for pid in _parents():
+        try:
+            if flag in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    return parents
