@@ -1,0 +1,1 @@
+"""What is wrong with a directory, and what to do about it."""

@@ -1,0 +1,160 @@
+"""What stands beside the weights: config.json, labels, tokenizer, pad token."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+)
+
+from textassay.artifacts.doctor.findings import Diagnosis, read_object
+from textassay.data.labels import LabelMap
+from textassay.errors import first_line
+from textassay.models.classifier import SETTINGS_KEY, VOCABULARIES
+
+CONFIG = "config.json"
+MAPPING = "label_mapping.json"
+TRAINER_STATE = "trainer_state.json"
+PLACEHOLDER = re.compile(r"LABEL_\d+")
+# Names that were lost cannot be found again from the weights.
+NAME_THEM = "Write the names into id2label and label2id, in the order of the training."
+ONE_ORDER = "Find out which order the model was trained with, and write that into both."
+
+
+def open_config(folder: Path, diagnosis: Diagnosis) -> Any:
+    """The transformers config of a folder; None, with a finding, where it is none."""
+    content = read_object(folder / CONFIG, diagnosis)
+    if content is None:
+        return None
+    advice = "Copy it again from where the directory was made, or use the version that wrote it."
+    if not isinstance(content.get(SETTINGS_KEY) or {}, dict):
+        diagnosis.wrong(f"{CONFIG}: {SETTINGS_KEY} holds no settings of ours.", advice)
+        return None
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        # What is not checked when it is read.
+        dict(config.label2id or {}), dict(config.id2label)
+    # Odd values raise anything, some of it of classes of the library's own.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        diagnosis.wrong(f"{CONFIG}: describes no model that transformers knows ({reason}).", advice)
+        return None
+    return config
+
+
+def examine_labels(
+    folder: Path, config: Any, hallmark: dict[str, Any] | None, diagnosis: Diagnosis
+) -> None:
+    """The label names of config, mapping and hallmark must be the same, and be names."""
+    by_id = config.id2label
+    if sorted(by_id) != list(range(len(by_id))):
+        diagnosis.wrong(
+            f"{CONFIG}: the keys of id2label are {list(by_id)}, not 0, 1, 2 and so on.", NAME_THEM
+        )
+        return
+    names = [str(by_id[index]) for index in range(len(by_id))]
+    diagnosis.facts["labels"] = names
+    if len(names) == 1:
+        diagnosis.wrong(
+            f"{CONFIG}: id2label names one label, so this is a regression and no classifier.",
+            "Train it with at least two labels.",
+        )
+    if len(set(names)) < len(names):
+        diagnosis.wrong(f"{CONFIG}: id2label gives two labels the same name: {names}.", NAME_THEM)
+    elif not _is_inverse(config.label2id, names):
+        diagnosis.wrong(
+            f"{CONFIG}: label2id is {config.label2id} where id2label is {by_id}.", ONE_ORDER
+        )
+    _compare_mapping(folder / MAPPING, names, diagnosis)
+    if hallmark is not None and hallmark["labels"] != names:
+        diagnosis.wrong(
+            f"{CONFIG}: the labels are {names}, but it was stamped with {hallmark['labels']}.",
+            "Restore the config that was stamped.",
+        )
+    if len(names) > 1 and all(map(PLACEHOLDER.fullmatch, names)):
+        diagnosis.note(f"{CONFIG}: the label names are lost, id2label says {names}.", NAME_THEM)
+
+
+def _is_inverse(label2id: dict[str, Any] | None, names: list[str]) -> bool:
+    """Whether `label2id`, where there is one, says the same; some write its numbers as text."""
+    ids = {str(name): str(index) for name, index in (label2id or {}).items()}
+    return not ids or ids == {name: str(index) for index, name in enumerate(names)}
+
+
+def _compare_mapping(mapping: Path, names: list[str], diagnosis: Diagnosis) -> None:
+    if not mapping.is_file():
+        return
+    content = read_object(mapping, diagnosis)
+    if content is None:
+        return
+    try:
+        stored = list(LabelMap.from_json(content).names)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        diagnosis.wrong(f"{MAPPING}: is not a label mapping (id2label).", "Write it anew.")
+        return
+    if stored != names:
+        diagnosis.wrong(f"{MAPPING}: says {stored} where {CONFIG} says {names}.", ONE_ORDER)
+
+
+def open_tokenizer(folder: Path, diagnosis: Diagnosis) -> Any:
+    """The tokenizer of a folder; None, with a finding, where there is none."""
+    advice = "Copy the tokenizer of the model that it was trained from."
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        # What a training goes on from needs none.
+        add = diagnosis.note if (folder / TRAINER_STATE).is_file() else diagnosis.wrong
+        add("tokenizer.json: is missing, and any other vocabulary; no text can be read.", advice)
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    # The tokenizers library raises Exception itself.
+    except Exception as error:
+        diagnosis.wrong(
+            f"tokenizer.json: the tokenizer cannot be read ({first_line(error)[:200]}).", advice
+        )
+        return None
+    if not tokenizer.is_fast:
+        diagnosis.wrong("tokenizer.json: is missing; textassay needs a fast tokenizer.", advice)
+        return None
+    return tokenizer
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether a model of this config finds a text's last token by its pad token."""
+    # transformers lets BERT and its kin pass for language models.
+    return (
+        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    )
+
+
+def examine_pad_token(config: Any, tokenizer: Any, diagnosis: Diagnosis) -> None:
+    """Decoders score the last token that is not padding, so both must mean the same by it."""
+    text = config.get_text_config()
+    own, theirs = getattr(text, "pad_token_id", None), tokenizer.pad_token_id
+    if theirs is None:  # what whoever needs one takes
+        theirs = tokenizer.eos_token_id
+    advice = f"Write {theirs} as pad_token_id into {CONFIG}, if it was trained so."
+    if is_decoder(config) and own is None:
+        diagnosis.wrong(
+            f"{CONFIG}: pad_token_id is missing; a decoder finds the last token of a text by it.",
+            advice,
+        )
+        return
+    vocabulary = getattr(text, "vocab_size", None)
+    if vocabulary is not None and theirs is not None and theirs >= vocabulary:
+        diagnosis.wrong(
+            f"tokenizer_config.json: the pad token has the id {theirs}, and {CONFIG} has a "
+            f"vocab_size of {vocabulary}.",
+            "Resize the embeddings before training, or pad with a token that the model has.",
+        )
+    elif own is not None and theirs is not None and own != theirs:
+        add = diagnosis.wrong if is_decoder(config) else diagnosis.note
+        add(
+            f"{CONFIG}: pad_token_id is {own}, where the tokenizer pads with {theirs} "
+            f"({tokenizer.convert_ids_to_tokens(theirs)}).",
+            advice,
+        )

@@ -1,0 +1,179 @@
+"""Look at a directory and say what it is, what is wrong with it, and what to do.
+
+Headers and JSON are read first, tensors one at a time where their values matter. Nothing is loaded
+as a model, no pickle is run, and the network is not touched.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from textassay.artifacts.doctor.adapter import examine_adapter
+from textassay.artifacts.doctor.config import (
+    examine_labels,
+    examine_pad_token,
+    open_config,
+    open_tokenizer,
+)
+from textassay.artifacts.doctor.findings import Diagnosis, read_object
+from textassay.artifacts.doctor.model import alone, compare_with_config
+from textassay.artifacts.doctor.weights import COPY, examine_weights
+from textassay.artifacts.doctor.zero import examine_zero
+from textassay.artifacts.hallmark import FILE, check_files, read_hallmark
+from textassay.artifacts.identify import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    BASE_MODEL,
+    MODEL,
+    ONNX,
+    ONNX_FILES,
+    RUN,
+    UNKNOWN,
+    ZERO,
+    Identity,
+    identify,
+)
+from textassay.config.runs import FINISHED
+from textassay.errors import GateError
+from textassay.models.classifier import SETTINGS_KEY
+
+
+def examine(path: Path, base: str | None = None) -> Diagnosis:
+    """Facts and findings about a directory. `base` names an adapter's base, or a config for ZeRO.
+
+    Raises UsageError where there is no such directory, or no such base.
+    """
+    identity = identify(path)
+    diagnosis = Diagnosis(path, {"kind": identity.kind})
+    with alone():
+        if identity.kind == RUN:
+            identity = _examine_run(path, identity, diagnosis)
+        _examine_kind(identity, base, diagnosis)
+    diagnosis.facts["bytes"] = sum(
+        file.stat().st_size for file in path.rglob("*") if file.is_file()
+    )
+    return diagnosis
+
+
+def refuse_wrong(diagnosis: Diagnosis) -> None:
+    """GateError where anything is wrong."""
+    wrong = [finding for finding in diagnosis.findings if finding.severity == "wrong"]
+    if wrong:
+        count = "one thing is" if len(wrong) == 1 else f"{len(wrong)} things are"
+        raise GateError(f"{diagnosis.path}: {count} wrong; predictions cannot be trusted.")
+
+
+def _examine_run(path: Path, identity: Identity, diagnosis: Diagnosis) -> Identity:
+    """What lies in a run's `model/`; the run itself where there is nothing yet."""
+    finished = (path / FINISHED).is_file()
+    if finished:
+        read_object(path / FINISHED, diagnosis)
+    if not identity.folder.is_dir():
+        tell = diagnosis.wrong if finished else diagnosis.note
+        tell(
+            f"{path}: has no model/, so there is nothing that could predict"
+            f"{', though finished.json says that it ended' if finished else ' yet'}.",
+            "Call the launcher again with the same job; it goes on from the last checkpoint.",
+        )
+        return identity
+    if not finished:
+        diagnosis.note(
+            f"{path}: has no {FINISHED}, so the run has not come to its end.",
+            "Call the launcher again with the same job; it goes on from the last checkpoint.",
+        )
+    inside = identify(identity.folder)
+    diagnosis.facts["artifact"] = inside.kind
+    return inside
+
+
+def _examine_kind(identity: Identity, base: str | None, diagnosis: Diagnosis) -> None:
+    folder = identity.folder
+    if identity.kind == ZERO:
+        examine_zero(identity, base, diagnosis)
+    elif identity.kind == UNKNOWN:
+        _tell_unknown(folder, diagnosis)
+    elif identity.kind == BASE_MODEL:
+        _examine_base_model(folder, diagnosis)
+    elif identity.kind in (ADAPTER, MODEL, ONNX):
+        _examine_artifact(identity, base, diagnosis)
+
+
+def _examine_artifact(identity: Identity, base: str | None, diagnosis: Diagnosis) -> None:
+    folder = identity.folder
+    hallmark = _examine_hallmark(folder, diagnosis)
+    if identity.kind == ADAPTER:
+        config = examine_adapter(folder, base, hallmark, diagnosis)
+    else:
+        config = _examine_model(identity, diagnosis)
+    if hallmark is not None:
+        diagnosis.facts.setdefault("base", hallmark["base"].get("name"))
+    if config is None:
+        return
+    examine_labels(folder, config, hallmark, diagnosis)
+    # What PEFT saves has no tokenizer: the base's is used.
+    if identity.kind == ADAPTER and getattr(config, SETTINGS_KEY, None) is None:
+        return
+    tokenizer = open_tokenizer(folder, diagnosis)
+    if tokenizer is not None:
+        examine_pad_token(config, tokenizer, diagnosis)
+
+
+def _examine_model(identity: Identity, diagnosis: Diagnosis) -> Any:
+    """Config and weights of a model, by themselves and together."""
+    folder = identity.folder
+    if identity.kind == ONNX:
+        _examine_onnx(folder, diagnosis)
+        return open_config(folder, diagnosis) if (folder / "config.json").is_file() else None
+    config = open_config(folder, diagnosis)
+    stored = examine_weights(folder, "model", diagnosis)
+    if config is not None and stored:
+        compare_with_config(folder, config, stored, diagnosis)
+    return config
+
+
+def _examine_hallmark(folder: Path, diagnosis: Diagnosis) -> dict[str, Any] | None:
+    """The hallmark where there is one that can be read, and whether the files are the stamped."""
+    diagnosis.facts["hallmark"] = (folder / FILE).is_file()
+    try:
+        hallmark = read_hallmark(folder)
+        if hallmark is not None and not isinstance(hallmark.get("base"), dict):
+            raise GateError(f"{folder / FILE}: is not a hallmark.")
+        if hallmark is not None:
+            check_files(folder, hallmark)
+    except GateError as error:
+        diagnosis.wrong(
+            str(error), "Restore what was stamped, or make the artifact again; do not ship this."
+        )
+        return None
+    return hallmark
+
+
+def _examine_base_model(folder: Path, diagnosis: Diagnosis) -> None:
+    open_config(folder, diagnosis)
+    examine_weights(folder, "model", diagnosis)
+    open_tokenizer(folder, diagnosis)
+    diagnosis.note(
+        "config.json: is of a base model without a classification head, which predicts no labels.",
+        "Name it with --model_name_or_path of scripts/train_lora.py or scripts/train_full.py.",
+    )
+
+
+def _examine_onnx(folder: Path, diagnosis: Diagnosis) -> None:
+    for name in ONNX_FILES:
+        if (folder / name).is_file() and (folder / name).stat().st_size == 0:
+            diagnosis.wrong(f"{name}: is empty.", COPY)
+
+
+def _tell_unknown(folder: Path, diagnosis: Diagnosis) -> None:
+    inside = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    below = [name for name in inside if (folder / name).is_dir()
+             and identify(folder / name).kind != UNKNOWN]  # fmt: skip
+    listed = ", ".join(inside[:8]) + (", …" if len(inside) > 8 else "")
+    if (folder / "config.json").is_file():
+        what = "has a config.json, and no weights beside it (model.safetensors)"
+    else:
+        what = f"is nothing that can predict; in it {f'are {listed}' if inside else 'is nothing'}"
+    named = f"{', '.join(below[:3])} in it can be examined" if below else (
+        f"a model has config.json and model.safetensors, an adapter {ADAPTER_CONFIG}, a checkpoint "
+        "of DeepSpeed global_stepN/"
+    )  # fmt: skip
+    diagnosis.wrong(f"{folder}: {what}.", f"Name another directory: {named}.")
