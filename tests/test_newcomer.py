@@ -16,6 +16,10 @@ SHORT = ["--max_samples", "60", "--max_steps", "3"]
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`bash train.sh` from `folder`, in an environment with nothing but a PATH and a home."""
+    return call("train.sh", folder, *arguments)
+
+
+def call(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -23,7 +27,7 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "HF_HUB_OFFLINE": "1",
     }
     return subprocess.run(
-        ["bash", str(project_root() / "train.sh"), *arguments],
+        ["bash", str(project_root() / script), *arguments],
         cwd=folder, env=environment, capture_output=True, text=True,
     )  # fmt: skip
 
@@ -51,6 +55,33 @@ def test_train_sh_runs_three_seeds_and_knows_what_is_finished(tmp_path: Path) ->
     forced = train(tmp_path, *SHORT, "--seeds", "42", "--learning_rate", "5e-4", "--force")
     assert forced.returncode == 0, forced.stderr
     assert stamp.read_text() != before
+
+
+def test_two_processes_train_and_the_evaluator_tests(tmp_path: Path, real_data: Path) -> None:
+    pytest.importorskip("deepspeed", reason="the extra deepspeed is not installed")
+    job = str(project_root() / "jobs" / "sst2_minilm_deepspeed.yaml")
+    data = ["--data_path", str(real_data / "sst2"), "--seeds", "42"]
+    trained = train(tmp_path, job, *data, *SHORT)
+    assert trained.returncode == 0, trained.stderr
+    run = Path("runs") / "sst2_minilm_deepspeed" / "seed-42"
+    assert f"not tested yet: bash eval.sh {run}" in trained.stdout
+
+    checkpoint = run / "checkpoint-3"
+    tested = call("eval.sh", tmp_path, str(run), str(checkpoint))
+    assert tested.returncode == 0, tested.stderr
+    assert tested.stdout.count("report: ") == 2
+    own, bare = (read_json(tmp_path / folder / "test_results.json")
+                 for folder in (run, run / "evaluation-checkpoint-3"))  # fmt: skip
+    figures = {key: value for key, value in own.items() if key not in ("hallmark", "evaluated")}
+    assert figures == {key: bare[key] for key in figures} and figures["test_rows"] == 60
+
+    summed = train(tmp_path, job, *data, *SHORT)
+    assert "is finished" in summed.stderr and "seed 42" in summed.stdout
+    lost = call("eval.sh", tmp_path, "nowhere/at/all", str(run / "model"))
+    assert lost.returncode == 2 and "cannot be had" in " ".join(lost.stderr.split())
+    assert (tmp_path / run / "evaluation" / "report.html").is_file(), "the next one is evaluated"
+    for said in (trained.stderr, tested.stderr):
+        assert "warning" not in said.lower() and "Traceback" not in said
 
 
 @pytest.mark.parametrize("script", ["train_lora.py", "train_full.py"])

@@ -182,6 +182,28 @@ def cut_a_file(checkpoint: Path) -> None:
     os.truncate(file, file.stat().st_size - 2000)
 
 
+def be_of_two_steps(checkpoint: Path) -> None:
+    file = next(checkpoint.glob("global_step2/*rank_1_*model_states.pt"))
+    content = torch.load(file, weights_only=False)
+    torch.save({**content, "global_steps": 7}, file)
+
+
+class Hostile:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
+
+
+def be_hostile(checkpoint: Path) -> None:
+    file = next(checkpoint.glob("global_step2/*rank_1_*model_states.pt"))
+    content = torch.load(file, weights_only=False)
+    torch.save({**content, "extra": Hostile(checkpoint.parent / "it ran")}, file)
+
+
 def point_nowhere(checkpoint: Path) -> None:
     (checkpoint / "latest").write_text("global_step77")
 
@@ -209,6 +231,8 @@ def be_garbled(checkpoint: Path) -> None:
     [
         (forget_a_rank, [], DATA, "the files of rank 1 are missing"),
         (cut_a_file, [], DATA, "cannot be read; it may be cut off"),
+        (be_of_two_steps, [], DATA, "and the files of other ranks are of step"),
+        (be_hostile, [], DATA, "holds more than tensors and plain values"),
         (point_nowhere, [], DATA, "names global_step77, and there is no such directory"),
         (be_another_architecture, [], GATE, "missing from the weights"),
         (be_too_large, ["--dtype", "float16"], DATA, "1e+06, which is too large"),

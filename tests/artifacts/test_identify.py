@@ -92,7 +92,7 @@ def test_a_step_is_found_from_everywhere_above(lay: Callable[[Files], Path]) -> 
     for path in (parent, step.parent, step):
         found = identify(path)
         assert (found.kind, found.folder, found.config) == ("ZeRO checkpoint", step, None)
-    assert found.title == "ZeRO checkpoint (stage not read), without config"
+    assert found.title == "ZeRO checkpoint, without config"
 
 
 @pytest.mark.parametrize("place", ["checkpoint-5/config.json", "adapter_config.json"])

@@ -45,7 +45,7 @@ class Identity:
         if self.kind != ZERO:
             return self.kind
         beside = f"with {self.config.name}" if self.config else "without config"
-        return f"{ZERO} (stage not read), {beside}"
+        return f"{ZERO}, {beside}"
 
 
 def identify(path: Path) -> Identity:

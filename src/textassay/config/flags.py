@@ -58,6 +58,8 @@ def run_options(launcher: str) -> Callable[[Callable[["Run"], Any]], click.Comma
         command.params.insert(0, click.Argument(["job_file"], required=False, type=_path()))
         where = "the run's directory [default: runs/<job>/seed-<k>]"
         command.params += _setting_options() + _run_controls(where)
+        # The `deepspeed` command gives it to every process, which reads it from the environment.
+        command.params.append(click.Option(["--local_rank"], hidden=True, expose_value=False))
         return command
 
     return decorate

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "seed": "`seeds` at the top of the job",
     "use_cpu": "resources.device",
     "deepspeed": "deepspeed.config_file (--deepspeed FILE)",
+    "local_rank": "whoever starts the processes",
     "bf16_full_eval": "nothing: evaluation is in fp32",
     "fp16_full_eval": "nothing: evaluation is in fp32",
     "load_best_model_at_end": "nothing: the best checkpoint is always the one that is saved",

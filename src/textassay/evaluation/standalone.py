@@ -222,7 +222,8 @@ def _notes(contender: Contender, selection: Selection, identity: Identity) -> li
         notes.append("No baselines: a single file is used whole, so there are no rows to train on.")
     if identity.kind == RUN and selection.fingerprint == contender.fingerprint:
         return notes
-    return notes + training_notes("The model", contender, selection)
+    found = training_notes("the model", contender, selection)
+    return notes + [note[0].upper() + note[1:] for note in found]
 
 
 def _facts(
