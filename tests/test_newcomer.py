@@ -66,12 +66,12 @@ def test_two_processes_train_and_the_evaluator_tests(tmp_path: Path, real_data: 
     run = Path("runs") / "sst2_minilm_deepspeed" / "seed-42"
     assert f"not tested yet: bash eval.sh {run}" in trained.stdout
 
-    checkpoint = run / "checkpoint-3"
+    checkpoint = run / read_json(tmp_path / run / "train_results.json")["best_checkpoint"]
     tested = call("eval.sh", tmp_path, str(run), str(checkpoint))
     assert tested.returncode == 0, tested.stderr
     assert tested.stdout.count("report: ") == 2
     own, bare = (read_json(tmp_path / folder / "test_results.json")
-                 for folder in (run, run / "evaluation-checkpoint-3"))  # fmt: skip
+                 for folder in (run, run / f"evaluation-{checkpoint.name}"))  # fmt: skip
     figures = {key: value for key, value in own.items() if key not in ("hallmark", "evaluated")}
     assert figures == {key: bare[key] for key in figures} and figures["test_rows"] == 60
 
