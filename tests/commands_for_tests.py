@@ -39,18 +39,24 @@ def refuse_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AssayTrainer, "training_step", never)
 
 
-def command(script: str, model: Path) -> Command:
-    spec = importlib.util.spec_from_file_location(f"script_{script}", SCRIPTS / f"{script}.py")
+def script(name: str) -> Callable[..., Result]:
+    """`script("compare")(A, "--flag", "value")`: scripts/compare.py, in this process."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def run(*arguments: str) -> Result:
+    def call(*arguments: Any) -> Result:
         console.out.cache_clear()
         console.err.cache_clear()
-        return CliRunner().invoke(module.main, with_defaults(arguments, model))
+        return CliRunner().invoke(module.main, [*map(str, arguments)])
 
-    return run
+    return call
+
+
+def command(name: str, model: Path) -> Command:
+    call = script(name)
+    return lambda *arguments: call(*with_defaults(arguments, model))
 
 
 def with_defaults(arguments: tuple[str, ...], model: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """The command compares what it was asked to on the same rows, says its caveats, or refuses."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -13,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from click.testing import CliRunner, Result
-from tests.commands_for_tests import SCRIPTS, assert_refused, go_offline
+from click.testing import Result
+from tests.commands_for_tests import SCRIPTS, assert_refused, go_offline, script
 from tests.comparisons_for_tests import FEW, LABELS, random_case
 from tests.models_for_tests import tiny_bert
 from tests.stored_runs_for_tests import Place, make_run, rows_csv
 
-from textassay import console
 from textassay.artifacts.kinds import load_artifact
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
@@ -73,18 +71,7 @@ def compare(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
     """`compare(A, B, "--flag", "value")`: scripts/compare.py, in this process, in a folder."""
     monkeypatch.chdir(tmp_path)
     go_offline(monkeypatch, tmp_path_factory.getbasetemp() / "caches")
-    path = SCRIPTS / "compare.py"
-    spec = importlib.util.spec_from_file_location("script_compare", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def call(*arguments: Any) -> Result:
-        console.out.cache_clear()
-        console.err.cache_clear()
-        return CliRunner().invoke(module.main, [*map(str, arguments)])
-
-    return call
+    return script("compare")
 
 
 def results(folder: Path) -> dict[str, Any]:

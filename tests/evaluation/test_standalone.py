@@ -1,6 +1,5 @@
 """The evaluator says what lies there, loads it strictly, and writes what a run writes."""
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -11,14 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
-from click.testing import CliRunner, Result
+from click.testing import Result
 from safetensors.torch import load_file, save_file
-from tests.commands_for_tests import SCRIPTS, assert_refused, go_offline
+from tests.commands_for_tests import assert_refused, go_offline, script
 from tests.comparisons_for_tests import LABELS
 from tests.models_for_tests import tiny_bert
 from tests.stored_runs_for_tests import Place, make_run, rows_csv
 
-from textassay import console
 from textassay.files import read_json
 
 USAGE, GATE, DATA = 2, 3, 65
@@ -47,17 +45,7 @@ def evaluate(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
     """`evaluate(PLACE, "--flag", "value")`: scripts/evaluate.py, in this process, in a folder."""
     monkeypatch.chdir(tmp_path)
     go_offline(monkeypatch, tmp_path_factory.getbasetemp() / "caches")
-    spec = importlib.util.spec_from_file_location("script_evaluate", SCRIPTS / "evaluate.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def call(*arguments: Any) -> Result:
-        console.out.cache_clear()
-        console.err.cache_clear()
-        return CliRunner().invoke(module.main, [*map(str, arguments)])
-
-    return call
+    return script("evaluate")
 
 
 def figures(folder: Path) -> dict[str, Any]:
