@@ -5,6 +5,8 @@
 # taken one after another. `bash eval.sh --help` lists the settings.
 set -Eeuo pipefail
 
+INTERRUPTED=130
+
 main() {
   local root
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,14 +18,24 @@ main() {
     places+=("$1")
     shift
   done
-  if ((${#places[@]} == 0)); then
-    exec "$PYTHON" "$root/scripts/evaluate.py" "$@"
+  if ((${#places[@]} < 2)); then
+    exec "$PYTHON" "$root/scripts/evaluate.py" "${places[@]}" "$@"
   fi
-  local place worst=0
+  [[ " $* " != *" --output"[_-]"dir"* ]] || fail "--output_dir is one folder, and several places were named"
+  evaluate_all "$root/scripts/evaluate.py" "$@"
+}
+
+# Each of the places; the exit code is that of the first that failed.
+evaluate_all() {
+  local script=$1 place code first=0
+  shift
   for place in "${places[@]}"; do
-    "$PYTHON" "$root/scripts/evaluate.py" "$place" "$@" || worst=$?
+    code=0
+    "$PYTHON" "$script" "$place" "$@" || code=$?
+    ((first)) || first=$code
+    ((code != INTERRUPTED)) || break
   done
-  exit "$worst"
+  exit "$first"
 }
 
 main "$@"

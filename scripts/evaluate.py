@@ -40,8 +40,9 @@ def main(
     if bool(artifact) == bool(checkpoint_dir):
         raise click.UsageError("Name one ARTIFACT.")
     from textassay.evaluation.compare import other_data
+    from textassay.evaluation.folders import Request
     from textassay.evaluation.outcome import print_outcome
-    from textassay.evaluation.standalone import Request, evaluate_standalone
+    from textassay.evaluation.standalone import evaluate_standalone
 
     data = other_data(data_path, data_name, text_column, label_column)
     where = str(artifact or checkpoint_dir)

@@ -86,6 +86,37 @@ def test_the_usual_folder_is_beside_the_artifact_and_not_written_twice(
     assert_refused(inside, USAGE, "lies in the artifact")
 
 
+def test_results_get_neither_into_artifacts_nor_into_other_runs(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    a, b = (Path(shutil.copytree(run, tmp_path / run.name)) for run in (made.a, made.b))
+    for target, says in ((b / "model", "lies in the artifact"), (b, "is a run, whose own results")):
+        refused = evaluate(a, "--output_dir", target)
+        assert_refused(refused, USAGE, says)
+    other = evaluate(b, "--data_path", made.data, "--output_dir", b)
+    assert_refused(other, USAGE, "is a run, whose own results")
+    (a / "finished.json").write_text("{}")
+    assert evaluate(a, "--model_max_length", "8").exit_code == 0
+    assert figures(a / "evaluation-length-8")["test_rows"]
+    assert not (a / "test_results.json").exists()
+    elsewhere = evaluate(a, "--output_dir", "out")
+    assert elsewhere.exit_code == 0 and figures(Path("out")), elsewhere.output
+
+
+def test_training_rows_with_labels_of_their_own_are_no_baseline(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "train.csv").write_text(rows_csv(3) + "".join(f"odd {n},martian\n" for n in range(9)))
+    for split in ("validation", "test"):
+        (rows / f"{split}.csv").write_text(rows_csv(4 + len(split), rows=12))
+    done = evaluate(made.b / "model", "--data_path", rows, "--output_dir", "out")
+    assert done.exit_code == 0, done.output
+    assert "labels that the model does not know (martian)" in done.stdout
+    assert figures(Path("out"))["baselines"] == []
+
+
 def test_other_rows_are_a_file_used_whole(
     evaluate: Callable[..., Result], made: Place, tmp_path: Path
 ) -> None:

@@ -110,16 +110,30 @@ def test_a_killed_run_ends_with_the_same_weights(
 def test_another_number_of_processes_carries_the_weights_over(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    run, chosen = tmp_path / "run", {**settings, **METHODS["full"]}
-    kill_after(run, "checkpoint-12", 0.0, **chosen)
-    said = train(run, 1, **chosen)
-    assert "is of 2 processes and these are 1" in said and "optimizer starts anew" in said
-    carried = run / "carried-over"
-    state = read_json(carried / "state.json")
-    assert 0.6 <= state["share"] < 1
-    before = load_file(carried / "weights" / "model.safetensors")
-    masters = dict(open_checkpoint(carried / state["from"]["checkpoint"]).tensors())
-    assert all(torch.equal(before[name], masters[name]) for name in masters)
+    """From two to one, killed again, and back to two: ten steps an epoch are twenty of one."""
+    run, chosen = tmp_path / "run", {**settings, **METHODS["full"], "save_total_limit": 9}
+    kill_after(run, "checkpoint-6", 0.0, **chosen)
+    kill_after(run, "checkpoint-30", 0.0, processes=1, **chosen)
+    said = train(run, 2, **chosen)
+    assert "of 1 processes and these are 2" in said and "the optimizer starts anew" in said
+    parts = [run / "carried-over" / number for number in "12"]
+    for part, processes in zip(parts, (2, 1), strict=True):
+        came_from = read_json(part / "part.json")
+        assert came_from["processes"] == processes
+        weights = load_file(part / "weights" / "model.safetensors")
+        masters = dict(open_checkpoint(part / came_from["checkpoint"]).tensors())
+        assert all(torch.equal(weights[name], masters[name]) for name in masters)
+    before, after = (
+        read_json(parts[0] / f"trainer_state{which}.json") for which in ("_before", "")
+    )
+    assert after["global_step"] == 2 * before["global_step"] and after["max_steps"] == 40
+    state = read_json(run / "trainer_state.json")
+    steps = [entry["step"] for entry in state["log_history"] if "eval_loss" in entry]
+    assert state["global_step"] == 20 and steps == sorted(steps) and len(steps) > 4
+    best = read_json(run / "train_results.json")["best_checkpoint"]
+    saved = load_file(run / "model" / "model.safetensors")
+    masters = dict(open_checkpoint(run / best).tensors())
+    assert all(torch.equal(saved[name], masters[name]) for name in masters)
     assert "probe rows within" in verify(run / "model")
 
 
@@ -171,6 +185,16 @@ def test_a_tensor_that_does_not_move_stops_the_run(
     assert done.returncode == 3, done.stderr
     said = " ".join(done.stderr.split())
     assert re.search(r"1 of \d+ trainable tensors have not moved, classifier.weight", said), said
+
+
+def test_a_method_that_cannot_be_made_from_a_checkpoint_is_refused(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    chosen = {**settings, "method": "prompt_tuning", "num_virtual_tokens": 4}
+    code, said = outcome(start(tmp_path / "run", 2, **chosen))
+    assert code == 2 and said.count("error:") == 1 and "Traceback" not in said, said
+    assert "prompt_tuning as it is set here cannot be made from a ZeRO checkpoint" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -41,45 +41,29 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def kill_after(folder: Path, checkpoint: str, delay: float, **settings: object) -> None:
+def kill_after(
+    folder: Path, checkpoint: str, delay: float, processes: int = 2, **settings: object
+) -> None:
     """SIGKILL to all processes `delay` seconds after `checkpoint` became complete."""
-    process = start(folder, 2, **settings)
+    process = start(folder, processes, **settings)
     while process.poll() is None and not (folder / checkpoint / "complete.json").exists():
         time.sleep(0.01)
     time.sleep(delay)
     assert process.poll() is None, "the run ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    for child in _of_session(process.pid):  # torchrun gives each process a session of its own
-        os.kill(child, signal.SIGKILL)
-    process.communicate()
+    os.killpg(process.pid, signal.SIGKILL)  # the launcher; its processes are in other groups
     while _working_in(folder):
-        time.sleep(0.05)
+        time.sleep(0.02)
+    process.communicate()
 
 
-def _of_session(launcher: int) -> list[int]:
-    return [pid for pid, parent in _parents().items() if parent == launcher]
-
-
-def _working_in(folder: Path) -> list[int]:
-    """Processes that still carry out the run in `folder`; its orphans end with a broken socket."""
-    flag = f"--output_dir={folder}".encode()
-    found = []
-    for pid in _parents():
+def _working_in(folder: Path) -> bool:
+    """Kill the processes that carry out the run in `folder`; whether there was one."""
+    flag, found = f"--output_dir={folder}".encode(), False
+    for commandline in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if flag in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                os.kill(pid, signal.SIGKILL)
-                found.append(pid)
+            if flag in commandline.read_bytes().split(b"\0"):
+                os.kill(int(commandline.parent.name), signal.SIGKILL)
+                found = True
         except OSError:
             continue
     return found
-
-
-def _parents() -> dict[int, int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    return parents

@@ -57,7 +57,7 @@ def identify(path: Path) -> Identity:
         raise UsageError(f"{path}: there is no such directory.")
     if not path.is_dir():
         raise UsageError(f"{path}: is a file; name the directory that it lies in.")
-    if _is_run(path):
+    if is_run(path):
         return Identity(RUN, path / "model")
     if _has_rank_files(path):
         return _zero(path)
@@ -69,7 +69,7 @@ def identify(path: Path) -> Identity:
     return Identity(ADAPTER if (path / ADAPTER_CONFIG).is_file() else UNKNOWN, path)
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
     """Whether a run of ours has begun here."""
     try:
         content = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))

@@ -56,8 +56,11 @@ def find_kind(folder: Path) -> str:
     )
 
 
-def save_weights(model: Any, folder: Path) -> None:
-    """Weights and config of a model, or adapter, head and config of an adapter. No network."""
+def save_weights(model: Any, folder: Path, max_shard_size: int | None = None) -> None:
+    """Weights and config of a model, or adapter, head and config of an adapter. No network.
+
+    `max_shard_size` is in bytes; without one the library cuts where it likes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if is_adapter(model):
         # "auto" would ask the hub whether the vocabulary grew; ours never does.
@@ -65,7 +68,8 @@ def save_weights(model: Any, folder: Path) -> None:
         (folder / "README.md").unlink(missing_ok=True)
         model.config.save_pretrained(folder)
     else:
-        model.save_pretrained(folder)
+        limit = {"max_shard_size": max_shard_size} if max_shard_size else {}
+        model.save_pretrained(folder, **limit)
     _refuse_empty_tensors(folder)
 
 

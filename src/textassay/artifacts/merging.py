@@ -38,7 +38,11 @@ def merged_classifier(folder: Path, base: str | None = None) -> Any:
 
 
 def publish_merged(
-    adapter: Path, folder: Path, base: str | None = None, dtype: torch.dtype = torch.float32
+    adapter: Path,
+    folder: Path,
+    base: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    max_shard_size: int | None = None,
 ) -> float:
     """Merge the adapter in one directory into a model in another; the largest change of a logit.
 
@@ -50,9 +54,9 @@ def publish_merged(
     if stamped is None:
         raise GateError(f"{adapter}: carries no hallmark, so there is nothing to hold a merge to.")
     with replacing(folder) as scratch:
-        save_weights(merged_classifier(adapter, base).to(dtype), scratch)
+        save_weights(merged_classifier(adapter, base).to(dtype), scratch, max_shard_size)
         load_tokenizer(str(adapter)).save_pretrained(scratch)
-        for name in ("label_mapping.json", "README.md"):
+        for name in ("label_mapping.json", "README.md", "consolidation.json"):
             if (adapter / name).is_file():
                 shutil.copy(adapter / name, scratch)
         loaded = load_artifact(scratch)

@@ -10,7 +10,7 @@ from typing import Any
 from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.identify import RUN, ZERO, Identity, identify
 from textassay.artifacts.zero.consolidate import consolidate
-from textassay.artifacts.zero.publish import plan_artifact
+from textassay.artifacts.zero.publish import facts_beside, plan_artifact, refuse_other_base
 from textassay.config.runs import CONFIG
 from textassay.config.schema import DataSection, EvaluationSection
 from textassay.console import say, warn
@@ -25,29 +25,12 @@ from textassay.evaluation.contenders import (
     training_notes,
 )
 from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_baselines, evaluate
+from textassay.evaluation.folders import Request, refuse_folder, run_above, usual_folder
 from textassay.evaluation.outputs import RESULTS, facts_of_run, write_tested
 from textassay.evaluation.report import Facts
 from textassay.files import cache_dir, read_json, sha256_file, sha256_files
 from textassay.models.device import find_device
 from textassay.models.source import find_model
-
-FINISHED = "finished.json"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to evaluate, on which rows, and where the files go; None takes what is usual."""
-
-    where: str
-    data: DataSection | None = None
-    output_dir: Path | None = None
-    base: str | None = None
-    seed: int | None = None
-    max_length: int | None = None
-    device: str = "auto"
-    batch_size: int | None = None
-    keep_consolidated: bool = False
-    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,8 +50,8 @@ def evaluate_standalone(request: Request) -> Outcome:
     Raises UsageError, DataError or GateError, and nothing is written then.
     """
     path, identity = _find(request)
-    folder = request.output_dir or _usual_folder(path, identity, request)
-    _refuse_folder(folder, path, identity, request)
+    folder = request.output_dir or usual_folder(path, identity, request)
+    refuse_folder(folder, path, identity, request)
     say(f"what       {identity.title}: {path}")
     device = find_device(request.device)
     with _loadable(identity, request) as loadable:
@@ -79,10 +62,16 @@ def evaluate_standalone(request: Request) -> Outcome:
         settings = run.evaluation if run else EvaluationSection()
         batch = request.batch_size or (run.eval_batch if run else EVAL_BATCH)
         found = evaluate(contender.loaded, "test", selection.table, settings, batch, device)
+    strange = _strange_labels(selection, found)
     baselines = []
-    if selection.train is not None and settings.baselines:
+    if selection.train is not None and settings.baselines and not strange:
         baselines = compare_with_baselines(found, selection.train)
     notes = _notes(contender, selection, identity)
+    if strange:
+        notes.append(f"No baselines: the training rows have labels that the model does not know "
+                     f"({', '.join(strange)}).")  # fmt: skip
+    if request.max_length:
+        notes.append(f"Texts were cut to {request.max_length} tokens, as asked for.")
     facts = _facts(path, identity, contender, selection, request, notes)
     write_tested(folder, found, baselines, facts, _stamp(contender, path, identity))
     return Outcome(
@@ -114,47 +103,6 @@ def _run_of_job(job: Path, runs: list[Path], seed: int | None) -> Path:
     raise UsageError(f"{job}: holds the runs {names}; name one of them, or its --seed.")
 
 
-def _usual_folder(path: Path, identity: Identity, request: Request) -> Path:
-    """Where the files go unless the user says: into a run that has none, else a folder beside.
-
-    Never into an artifact, whose files are stamped.
-    """
-    other = f"-{_name_of(request.data)}" if request.data else ""
-    if identity.kind == RUN:
-        untested = request.data is None and not (path / RESULTS).is_file()
-        return path if untested else path / f"evaluation{other}"
-    if not Path(request.where).exists():
-        return Path(f"{Path(request.where).name}-evaluation{other}")
-    resolved = path.resolve()
-    if run_around(resolved):
-        what = "" if resolved.name == "model" else f"-{resolved.name}"
-        return path.parent / f"evaluation{what}{other}"
-    return path.parent / f"{resolved.name}-evaluation{other}"
-
-
-def _name_of(data: DataSection) -> str:
-    return data.name or Path(data.path or "rows").stem
-
-
-def _refuse_folder(folder: Path, path: Path, identity: Identity, request: Request) -> None:
-    if folder.resolve().is_relative_to(identity.folder.resolve()):
-        raise UsageError(
-            f"{folder}: lies in the artifact {identity.folder}; name another --output_dir."
-        )
-    if identity.kind == RUN and folder == path and not (path / FINISHED).is_file():
-        raise UsageError(
-            f"{path}: has not been carried out to its end (no {FINISHED}); go on with the run, or "
-            "evaluate one of its checkpoints."
-        )
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; name another --output_dir.")
-    if (folder / RESULTS).is_file() and not request.force:
-        raise UsageError(
-            f"{folder}: {RESULTS} is there already; use --force to replace it, or name another "
-            "--output_dir."
-        )
-
-
 @contextmanager
 def _loadable(identity: Identity, request: Request) -> Iterator[Path]:
     """A directory that can be loaded: the artifact's own, or what a ZeRO checkpoint becomes."""
@@ -183,8 +131,11 @@ def _load(loadable: Path, path: Path, identity: Identity, request: Request) -> C
     """The artifact in memory, with the run that it lies in, however deep."""
     contender = load_contender(loadable, request.base)
     if identity.kind == ZERO:
-        places = (path, identity.folder, identity.folder.parent)
-        run = next((found for place in places if (found := run_around(place))), None)
+        facts = facts_beside(identity.folder)
+        if facts:
+            refuse_other_base(contender.loaded, facts)
+        above = run_above(identity.folder.resolve())
+        run = run_around(above / "model") if above else None
         contender = replace(contender, name=str(path), folder=path, run=run)
     if contender.hallmark is None:
         warn(f"{path}: carries no hallmark; nothing proves what it is")
@@ -194,25 +145,37 @@ def _load(loadable: Path, path: Path, identity: Identity, request: Request) -> C
     return contender
 
 
+def _strange_labels(selection: Selection, found: Evaluation) -> list[str]:
+    """Labels of the training rows that the model does not know."""
+    if selection.train is None:
+        return []
+    return sorted(set(selection.train["label"].to_pylist()) - set(found.labels.names))
+
+
 def _select(contender: Contender, data: DataSection | None) -> Selection:
     """The rows; other ones that cannot be read as they stand are read as those of the training.
 
-    A catalog's data set may call its labels 0 and 1 where the model knows their names.
+    A catalog's data set may call its labels 0 and 1 where the model knows their names, and a file
+    may have the columns that the run was told.
     """
     try:
         return select_rows(contender, data, None)
-    except DataError:
+    except (DataError, UsageError):
         run = contender.run
-        if data is None or data.name or run is None or run.data.name is None:
+        if data is None or data.name or run is None:
             raise
+        told = {
+            "name": run.data.name,
+            "text_column": data.text_column or run.data.text_column,
+            "label_column": data.label_column or run.data.label_column,
+        }
         try:
-            named = data.model_copy(update={"name": run.data.name})
-            selection = select_rows(contender, named, None)
+            selection = select_rows(contender, data.model_copy(update=told), None)
         except TextassayError:
             selection = None
         if selection is None:
             raise
-        say(f"read as    {run.data.name}, as the rows that it was trained on")
+        say("read as    the rows that it was trained on")
         return selection
 
 
@@ -257,7 +220,8 @@ def _stamp(contender: Contender, path: Path, identity: Identity) -> dict[str, An
 
 def _agreement(folder: Path, path: Path, identity: Identity, request: Request) -> list[str]:
     """Whether a run's own figures on the same rows are these."""
-    if identity.kind != RUN or folder == path or request.data or request.max_length:
+    same = identity.kind == RUN and not request.data and not request.max_length
+    if not same or folder.resolve() == path.resolve() or not (path / RESULTS).is_file():
         return []
     ours, own = (
         {k: v for k, v in read_json(place / RESULTS).items() if k.startswith("test_")}

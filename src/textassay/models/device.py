@@ -15,7 +15,13 @@ def find_device(wanted: str) -> torch.device:
     if wanted == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if index >= count:
+            raise UsageError(
+                f"resources.nproc_per_node: this is process {index + 1} on a machine with {count} "
+                "GPUs; start one process a GPU, or say --device cpu."
+            )
+        return torch.device("cuda", index)
     promise = _promise(wanted)
     if promise:
         built = torch.version.cuda

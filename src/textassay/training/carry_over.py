@@ -1,19 +1,13 @@
 """Going on with another number of processes than before.
 
 DeepSpeed cuts the optimizer's states for one number of processes. With another one the weights are
-carried over through the consolidator, and a new optimizer trains what is left of the epochs.
+carried over through the consolidator, and a new optimizer goes on at the same place of the job.
 """
 
-import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import TrainerCallback
-
-from textassay.artifacts.kinds import restore_weights
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.consolidate import consolidate, plan_consolidation
 from textassay.config.runs import Run
@@ -23,90 +17,74 @@ from textassay.training.checkpoints import list_checkpoints, processes_of
 from textassay.training.ranks import world_size
 
 FOLDER = "carried-over"
-STATE = "state.json"
+PART = "part.json"
+BEFORE = "trainer_state_before.json"
+STATE = "trainer_state.json"
 WEIGHTS = "weights"
 ONE_FILE = 1 << 62
 
 
-@dataclass(frozen=True)
-class Carried:
-    """What an earlier part of the run left: weights, the share of the work done, its best."""
+def carry_over(run: Run, checkpoint: Path) -> Path:
+    """Put the part of the run that ends with `checkpoint` away, and say so; the part's folder.
 
-    weights: Path
-    share: float
-    best_metric: float | None
-    best_checkpoint: str | None
-
-    def shorten(self, arguments: Any) -> None:
-        """Let the trainer do what is left."""
-        arguments.num_train_epochs *= 1 - self.share
-        if arguments.max_steps > 0:
-            arguments.max_steps = max(1, round(arguments.max_steps * (1 - self.share)))
-
-    def restore(self, model: Any) -> None:
-        """Put the weights into a model of the same make."""
-        restore_weights(model, self.weights)
-
-
-class BestSoFar(TrainerCallback):
-    """The best checkpoint of the earlier part stays the best until it is beaten."""
-
-    def __init__(self, carried: Carried) -> None:
-        self._carried = carried
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Only where this part begins: a resumed one knows its best."""
-        if state.best_metric is None:
-            state.best_metric = self._carried.best_metric
-            state.best_model_checkpoint = self._carried.best_checkpoint
-
-
-def carry_over(run: Run, checkpoint: Path) -> None:
-    """Make `carried-over/` of a checkpoint of another number of processes, and say so."""
+    It holds the weights, where the trainer was, and the part's checkpoints, whose steps count
+    otherwise than those to come. A call that was interrupted may be made again.
+    """
     before, after = processes_of(checkpoint), world_size()
-    state = read_json(checkpoint / "trainer_state.json")
     came_from = {"checkpoint": checkpoint.name, "processes": before}
-    folder = run.path / FOLDER
-    if not folder.is_dir() or read_json(folder / STATE)["from"] != came_from:
-        earlier = find_carried(run)
-        done = earlier.share if earlier else 0.0
-        share = done + (1 - done) * state["global_step"] / state["max_steps"]
-        best = state["best_model_checkpoint"]
+    last = newest_part(run)
+    folder = run.path / FOLDER / str(len(_parts(run)) + 1)
+    if last and read_json(last / PART) == came_from and checkpoint.parent == run.path:
+        folder = last
+    else:
         with replacing(folder) as scratch:
             plan = plan_consolidation(open_checkpoint(checkpoint), None)
-            consolidate(plan, scratch / WEIGHTS, torch.float32, ONE_FILE)
-            kept = _keep(best, folder, scratch)
-            write_json(
-                scratch / STATE,
-                {"from": came_from, "share": share, "best_metric": state["best_metric"],
-                 "best_checkpoint": kept},
-            )  # fmt: skip
+            consolidate(plan, scratch / WEIGHTS, max_shard_size=ONE_FILE)
+            for name in (BEFORE, STATE):  # the second is written anew once the steps are known
+                shutil.copyfile(checkpoint / STATE, scratch / name)
+            write_json(scratch / PART, came_from)
     for old in list_checkpoints(run.path):
         old.rename(folder / old.name)
     warn(
         f"{checkpoint.name} is of {before} processes and these are {after}: the weights are "
-        "carried over, the optimizer starts anew and trains what is left. Earlier checkpoints are "
-        f"in {folder}."
+        f"carried over, the optimizer starts anew. Earlier checkpoints are in {folder}."
     )
+    return folder
 
 
-def find_carried(run: Run) -> Carried | None:
-    """What an earlier part of the run left, if there was one."""
-    folder = run.path / FOLDER
-    if not (folder / STATE).is_file():
-        return None
-    state = read_json(folder / STATE)
-    best = state["best_checkpoint"]
-    return Carried(
-        folder / WEIGHTS, state["share"], state["best_metric"], str(folder / best) if best else None
-    )
+def newest_part(run: Run) -> Path | None:
+    """The folder of the part that was put away last, if there is one."""
+    parts = _parts(run)
+    return parts[-1] if parts else None
 
 
-def _keep(best: str | None, folder: Path, scratch: Path) -> str | None:
-    """The best checkpoint's name in the new folder; one that lies in the old folder comes along."""
-    if best is None:
-        return None
-    where = Path(best)
-    if where.parent.name == folder.name and where.is_dir():
-        shutil.copytree(where, scratch / where.name, copy_function=os.link)
-    return where.name
+def is_part(folder: Path) -> bool:
+    """Whether a part of a run was put away there."""
+    return (folder / PART).is_file()
+
+
+def place_trainer(part: Path, max_steps: int, steps_per_epoch: int, counts_steps: bool) -> None:
+    """Write the state from which the trainer goes on: the same place, counted in its own steps.
+
+    With another number of processes an epoch has another number of steps. `counts_steps` says that
+    the job does not count in epochs, so that steps stay what they are.
+    """
+    state: dict[str, Any] = read_json(part / BEFORE)
+    step = state["global_step"]
+    place = step if counts_steps else int(state["epoch"] * steps_per_epoch)
+    place = min(place, max_steps)
+    best = state["best_model_checkpoint"]
+    if best and (part / Path(best).name).is_dir():
+        best = str(part / Path(best).name)
+    ratio = place / max(1, step)
+    history = [{**entry, "step": round(entry["step"] * ratio)} for entry in state["log_history"]]
+    write_json(
+        part / STATE,
+        {**state, "global_step": place, "max_steps": max_steps, "log_history": history,
+         "best_global_step": None, "best_model_checkpoint": best},
+    )  # fmt: skip
+
+
+def _parts(run: Run) -> list[Path]:
+    found = [path for path in (run.path / FOLDER).glob("*") if path.name.isdigit()]
+    return sorted((path for path in found if is_part(path)), key=lambda path: int(path.name))

@@ -14,16 +14,28 @@ MARKER = "complete.json"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
-def mark_complete(folder: Path, run_fingerprint: str, processes: int = 1) -> None:
-    """Write the marker that makes a checkpoint count: the size of every file, and whose it is."""
+def mark_complete(
+    folder: Path, run_fingerprint: str, processes: int = 1, log_loss: float | None = None
+) -> None:
+    """Write the marker that makes a checkpoint count: the size of every file, and whose it is.
+
+    `log_loss` is that on the validation rows, where they were evaluated at this step.
+    """
     files = [path for path in folder.rglob("*") if path.is_file()]
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-    write_json(folder / MARKER, {"run": run_fingerprint, "processes": processes, "files": sizes})
+    marker = {"run": run_fingerprint, "processes": processes, "log_loss": log_loss}
+    write_json(folder / MARKER, {**marker, "files": sizes})
 
 
 def processes_of(checkpoint: Path) -> int:
     """How many processes wrote a complete checkpoint."""
     return int(read_json(checkpoint / MARKER).get("processes", 1))
+
+
+def validation_loss(checkpoint: Path) -> float | None:
+    """The log loss of a complete checkpoint on the validation rows, if it was evaluated."""
+    loss: float | None = read_json(checkpoint / MARKER).get("log_loss")
+    return loss
 
 
 def is_complete(folder: Path) -> bool:

@@ -41,7 +41,9 @@ def start_processes(count: int, command: list[str]) -> int:
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
-    except (SignalException, KeyboardInterrupt):
+    except SignalException as ended:
+        return 128 + int(ended.sigval)
+    except KeyboardInterrupt:
         return INTERRUPTED
     return 0
 

@@ -17,6 +17,7 @@ from textassay.data.load import Dataset
 from textassay.files import project_root, sha256_text
 from textassay.models.device import cpu_flags
 from textassay.models.source import Source
+from textassay.training.ranks import world_size
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "numpy")
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
@@ -36,6 +37,7 @@ def describe_run(run: Run, dataset: Dataset, base: Source, device: torch.device,
         "python": platform.python_version(),
         "machine": describe_machine(device),
         "precision": precision,
+        "processes": world_size(),
         "base": {"name": base.name, "origin": base.origin, "weights": base.weights_hash()},
         "data": {
             "name": dataset.name,
@@ -78,6 +80,7 @@ def made_by(provenance: dict[str, Any]) -> dict[str, Any]:
         "config": provenance["config"],
         "code": provenance["code"],
         "seed": provenance["seed"],
+        "processes": provenance["processes"],
         "versions": provenance["versions"],
     }
 

@@ -14,6 +14,7 @@ from textassay.errors import GateError
 from textassay.evaluation.evaluate import Evaluation
 from textassay.files import replacing, write_json, write_text
 from textassay.models.predict import compute_logits
+from textassay.training.checkpoints import validation_loss
 
 # The same arithmetic on both sides: what is left is the order of sums in another attention kernel,
 # and rounding, which grows with what is rounded; so much is allowed in any case,
@@ -60,23 +61,19 @@ def write_model(folder: Path, model: Any, tokenizer: Any, labels: LabelMap) -> N
     write_json(folder / "label_mapping.json", labels.to_json())
 
 
-def refuse_other_loss(
-    history: list[dict[str, Any]], checkpoint: str, validated: Evaluation, precision: str
-) -> None:
-    """GateError unless the artifact has the loss on the validation rows that training saw.
+def refuse_other_loss(checkpoint: Path, validated: Evaluation, precision: str) -> None:
+    """GateError unless the artifact has the loss that its checkpoint had on the validation rows.
 
-    `history` is the Trainer's; the artifact was made from `checkpoint`.
+    A checkpoint that was not evaluated does not know.
     """
-    step = int(checkpoint.rpartition("-")[2])
-    seen = [entry["eval_log_loss"] for entry in history
-            if entry["step"] == step and "eval_log_loss" in entry]  # fmt: skip
+    seen = validation_loss(checkpoint)
     found = validated.scores["log_loss"].value
-    if not seen or found is None:
+    if seen is None or found is None:
         return
-    if not abs(found - seen[-1]) <= SAME_LOSS[precision] * max(1.0, seen[-1]):
+    if not abs(found - seen) <= SAME_LOSS[precision] * max(1.0, seen):
         raise GateError(
-            f"the model made from {checkpoint} does not compute what was trained: its log loss on "
-            f"{len(validated.truth)} validation rows is {found:.4f}, and was {seen[-1]:.4f} in "
+            f"the model made from {checkpoint.name} does not compute what was trained: its log "
+            f"loss on {len(validated.truth)} validation rows is {found:.4f}, and was {seen:.4f} in "
             "training. Nothing was saved; the checkpoints are kept. This is a fault of the method "
             "or of this tool: report it."
         )

@@ -4,16 +4,18 @@ import importlib.util
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from textassay.errors import TextassayError, UsageError, first_line
 
+Decided = TypeVar("Decided")
 # What gloo and NCCL say when a peer is gone.
-LOST = re.compile(r"closed by peer|Connection reset|gloo|NCCL|timed? ?out", re.IGNORECASE)
+LOST = re.compile(r"closed by peer|Connection (reset|closed|refused)|remote process", re.IGNORECASE)
 
 
 def prepare_rank(wanted_device: str) -> None:
@@ -44,31 +46,6 @@ def is_main() -> bool:
     return int(os.environ.get("RANK") or 0) == 0
 
 
-def wait_for_all() -> None:
-    """Go on when every process has come here."""
-    if dist.is_initialized():
-        dist.barrier()
-
-
-@contextmanager
-def main_first() -> Iterator[None]:
-    """The main process goes through the block, then the others: what it makes, they find."""
-    if not is_main():
-        wait_for_all()
-    yield
-    if is_main():
-        wait_for_all()
-
-
-def refuse_lonely_launcher(launcher: str) -> None:
-    """UsageError where several processes were started for a launcher that knows only one."""
-    if world_size() > 1 and launcher != "deepspeed":
-        raise UsageError(
-            f"the launcher {launcher} is one process, and {world_size()} were started; use "
-            "scripts/train_deepspeed.py, or start one."
-        )
-
-
 @contextmanager
 def together() -> Iterator[None]:
     """Work that every process has a part in. TextassayError where another one has ended."""
@@ -81,6 +58,43 @@ def together() -> Iterator[None]:
             f"process {os.environ['RANK']}: another process of this run has ended; what it said "
             f"is the reason ({first_line(error)[:200]})."
         ) from None
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if dist.is_initialized():
+        with together():
+            dist.barrier()
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process goes through the block, then the others: what it makes, they find."""
+    if not is_main():
+        wait_for_all()
+    yield
+    if is_main():
+        wait_for_all()
+
+
+def from_main(decide: Callable[[], Decided]) -> Decided:
+    """What the main process decides; the others are told, since what they see may be older."""
+    if not dist.is_initialized():
+        return decide()
+    told: list[Any] = [decide() if is_main() else None]
+    with together():
+        dist.broadcast_object_list(told, src=0)
+    decided: Decided = told[0]
+    return decided
+
+
+def refuse_lonely_launcher(launcher: str) -> None:
+    """UsageError where several processes were started for a launcher that knows only one."""
+    if world_size() > 1 and launcher != "deepspeed":
+        raise UsageError(
+            f"the launcher {launcher} is one process, and {world_size()} were started; use "
+            "scripts/train_deepspeed.py, or start one."
+        )
 
 
 def part() -> None:

@@ -15,6 +15,7 @@ from transformers import TrainerState
 
 from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.kinds import Loaded, restore_weights, write_configs
+from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
 from textassay.config.runs import Run, preparing, refuse_directory
 from textassay.console import say
@@ -24,7 +25,7 @@ from textassay.evaluation.report import show
 from textassay.files import sha256_file, write_json
 from textassay.models import cpu
 from textassay.training.card import model_card
-from textassay.training.carry_over import BestSoFar, Carried, carry_over, find_carried
+from textassay.training.carry_over import WEIGHTS, carry_over, is_part, newest_part
 from textassay.training.checkpoints import (
     find_checkpoint,
     named_checkpoint,
@@ -40,8 +41,8 @@ from textassay.training.publish import (
     write_model,
 )
 from textassay.training.ranks import (
+    from_main,
     is_main,
-    main_first,
     refuse_lonely_launcher,
     together,
     wait_for_all,
@@ -51,7 +52,7 @@ from textassay.training.results import Training, write_test_results, write_valid
 from textassay.training.setup import Setup, announce, assemble
 from textassay.training.trainer import AssayTrainer, build_trainer
 from textassay.training.zero import leave_deepspeed
-from textassay.training.zero_trainer import MovementCheck, ZeroTrainer, refuse_hostile
+from textassay.training.zero_trainer import MovementCheck, ZeroTrainer
 
 
 def run_training(run: Run) -> None:
@@ -100,49 +101,44 @@ def _train(setup: Setup) -> Training:
         cpu.speed_up(setup.model, setup.precision)
     with preparing(run) if is_main() else nullcontext():
         wait_for_all()
-        checkpoint, carried = _find_start(setup)
-        trainer = _build(setup, rows, carried)
-        if carried and not checkpoint:
-            carried.restore(setup.model)
+        start = from_main(functools.partial(_find_start, setup))
+        if start and is_part(start):
+            restore_weights(setup.model, start / WEIGHTS)
+        trainer = _build(setup, rows)
         if is_main():
             write_json(run.path / "provenance.json", setup.provenance)
     announce(setup)
-    if checkpoint:
-        say(f"resuming   from {checkpoint.name}")
+    if start:
+        say(f"resuming   from {start.name if not is_part(start) else start}")
     started = time.monotonic()
     with together():
-        outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        outcome = trainer.train(resume_from_checkpoint=str(start) if start else None)
         trainer.save_state()
     seconds = round(time.monotonic() - started, 2)
     best = trainer.state.best_model_checkpoint
     if best and not setup.is_zero:
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), Path(best))
-    say(f"best       {Path(best).name if best else None}, {run.job.training.metric_for_best_model} "
-        f"{trainer.state.best_metric:.3f} on validation")  # fmt: skip
     figures = {**outcome.metrics, "train_wall_seconds": seconds}
-    return _trained(setup, figures, trainer.state)
+    trained = _trained(setup, figures, trainer.state)
+    metric, found = run.job.training.metric_for_best_model, trainer.state.best_metric
+    say(f"best       {trained.figures['best_checkpoint']}, {metric} {found:.3f} on validation")
+    return trained
 
 
-def _find_start(setup: Setup) -> tuple[Path | None, Carried | None]:
-    """The checkpoint to go on from, and what was carried over from another number of processes."""
+def _find_start(setup: Setup) -> Path | None:
+    """The checkpoint to go on from; or, of another number of processes, what was carried over."""
     run = setup.run
-    with main_first():
-        checkpoint = find_checkpoint(run)
-        if checkpoint and processes_of(checkpoint) != world_size():
-            if is_main():
-                carry_over(run, checkpoint)
-            checkpoint = None
-    if setup.is_zero and checkpoint:
-        refuse_hostile(checkpoint)
-    return checkpoint, find_carried(run)
+    checkpoint = find_checkpoint(run)
+    if checkpoint is None:
+        return newest_part(run) if setup.is_zero else None
+    if not setup.is_zero:
+        return checkpoint
+    open_checkpoint(checkpoint)  # or DeepSpeed would unpickle without asking what may be hostile
+    return checkpoint if processes_of(checkpoint) == world_size() else carry_over(run, checkpoint)
 
 
-def _build(
-    setup: Setup, rows: dict[str, datasets.Dataset], carried: Carried | None
-) -> AssayTrainer:
+def _build(setup: Setup, rows: dict[str, datasets.Dataset]) -> AssayTrainer:
     run = setup.run
-    if carried:
-        carried.shorten(setup.arguments)
     trainer = build_trainer(
         setup.model, setup.tokenizer, rows, setup.arguments, run.job.training, run.fingerprint(),
         ZeroTrainer if setup.is_zero else AssayTrainer,
@@ -150,8 +146,6 @@ def _build(
     if isinstance(trainer, ZeroTrainer):
         trainer.beside = functools.partial(_write_beside, setup)
         trainer.add_callback(MovementCheck())
-    if carried:
-        trainer.add_callback(BestSoFar(carried))
     return trainer
 
 
@@ -177,7 +171,7 @@ def _trained(setup: Setup, figures: dict[str, Any], state: TrainerState) -> Trai
     best = state.best_model_checkpoint
     figures = {
         **figures,
-        "best_checkpoint": Path(best).name if best else None,
+        "best_checkpoint": os.path.relpath(best, setup.run.path) if best else None,
         "best_metric": state.best_metric,
         "global_step": state.global_step,
         "train_rows": len(setup.dataset.splits["train"]),
@@ -196,7 +190,7 @@ def _publish(setup: Setup, trained: Training) -> tuple[Loaded, Evaluation]:
     def describe(loaded: Loaded) -> dict[str, Any]:
         validated.append(_evaluate(setup, loaded, "validation"))
         if setup.is_zero:  # the trained weights are in pieces: what they did has to do
-            refuse_other_loss(trained.history, checkpoint.name, validated[0], setup.precision)
+            refuse_other_loss(checkpoint, validated[0], setup.precision)
         return _hallmark_facts(setup, validated[0])
 
     def write(folder: Path) -> None:

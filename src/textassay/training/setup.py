@@ -19,7 +19,7 @@ from textassay.models.source import Source, find_model
 from textassay.training.arguments import training_arguments
 from textassay.training.provenance import describe_run
 from textassay.training.ranks import main_first, world_size
-from textassay.training.zero import built_whole
+from textassay.training.zero import built_whole, refuse_unsaved
 
 
 @dataclass
@@ -68,6 +68,8 @@ def assemble(run: Run) -> Setup:
     with built_whole(arguments):
         built = build_classifier(base, dataset.labels, job.model, prompt, whole)
         model = attach(built, job.method, base.name, base.revision)
+    if job.launcher == "deepspeed":
+        refuse_unsaved(model)
     if job.artifact.wants_merged():
         refuse_unmergeable(model)
     if job.model.load_in_4bit:

@@ -64,7 +64,7 @@ class AssayTrainer(Trainer):
             if not ranks.is_main():
                 return
             written = folder / f"checkpoint-{self.state.global_step}"
-            mark_complete(written, self._run_id, ranks.world_size())
+            mark_complete(written, self._run_id, ranks.world_size(), self._log_loss())
         except RuntimeError as error:
             if "write" not in str(error):  # torch's and safetensors' words for a full disk
                 raise
@@ -74,6 +74,13 @@ class AssayTrainer(Trainer):
             ) from None
         best = self.state.best_model_checkpoint
         rotate(folder, self._keep, Path(best) if best else None)
+
+    def _log_loss(self) -> float | None:
+        """That on the validation rows, if they were evaluated at this very step."""
+        step = self.state.global_step
+        found = [entry["eval_log_loss"] for entry in self.state.log_history
+                 if entry["step"] == step and "eval_log_loss" in entry]  # fmt: skip
+        return found[-1] if found else None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Strictly: every tensor must find its place."""

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
+from textassay.artifacts.zero.consolidate import adapter_key
 from textassay.config.schema import DeepspeedSection
 from textassay.errors import UsageError
+from textassay.models.methods import is_adapter
 from textassay.training.ranks import part
 
 NEVER = 2**31 - 1
@@ -84,6 +86,27 @@ def forgo_compiled_kernels(device: torch.device) -> None:
         import deepspeed
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def refuse_unsaved(model: Any) -> None:
+    """UsageError before the training where PEFT saves the method otherwise than by parameters.
+
+    What is made of a ZeRO checkpoint would not be what PEFT saves: virtual tokens, say, which it
+    saves as they come out of their encoder.
+    """
+    if not is_adapter(model):
+        return
+    from peft import get_peft_model_state_dict
+
+    saved = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    trained = {adapter_key(name) for name, p in model.named_parameters() if p.requires_grad}
+    if saved != trained:
+        method = model.active_peft_config.peft_type.value.lower()
+        raise UsageError(
+            f"method.name: {method} as it is set here cannot be made from a ZeRO checkpoint "
+            f"({min(saved ^ trained)} is saved and trained under different names); use the lora "
+            "launcher, or another method."
+        )
 
 
 @contextmanager

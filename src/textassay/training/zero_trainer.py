@@ -1,14 +1,17 @@
 """The trainer under DeepSpeed: its checkpoints hold ZeRO's states, and every weight must move."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import TrainerCallback
 
-from textassay.artifacts.zero.checkpoint import open_checkpoint
-from textassay.errors import GateError
+from textassay.errors import GateError, UsageError
+from textassay.training.carry_over import is_part, place_trainer
+from textassay.training.ranks import is_main, wait_for_all
 from textassay.training.trainer import AssayTrainer
 
 # LoRA's B moves once the rate is above 0, its A one step later.
@@ -29,31 +32,64 @@ class ZeroTrainer(AssayTrainer):
         if self.args.should_save:
             self.beside(Path(output_dir or self.args.output_dir))
 
+    def _init_training_state(self, max_steps: int, per_epoch: int, *rest: Any) -> Any:
+        """Where another number of processes left off, in steps of these."""
+        _, resume_from, _ = rest
+        if resume_from and is_part(Path(resume_from)):
+            if is_main():
+                place_trainer(Path(resume_from), max_steps, per_epoch, self.args.max_steps > 0)
+            wait_for_all()
+        return super()._init_training_state(max_steps, per_epoch, *rest)
+
+    def _prepare_for_training(self, max_steps: int, loader: Any, resume_from: Any) -> Any:
+        """The engine; with weights carried over its optimizer is new and only the rate goes on."""
+        anew = bool(resume_from) and is_part(Path(resume_from))
+        try:
+            made = super()._prepare_for_training(max_steps, loader, None if anew else resume_from)
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise UsageError(f"deepspeed: the configuration is refused ({reason}).") from None
+        if anew:
+            for _ in range(self.state.global_step):
+                self.lr_scheduler.step()
+        return made
+
 
 class MovementCheck(TrainerCallback):
     """After the first steps every trainable tensor must have moved; else GateError names them.
 
-    DeepSpeed has been seen to leave some of them at their start without a word (peft 1402).
+    DeepSpeed has been seen to leave some of them at their start without a word (peft 1402). Weight
+    decay moves a tensor too, so that it must have had a gradient as well.
     """
 
     def __init__(self) -> None:
         self._before: Digests | None = None
-        self._first = 0
+        self._felt: set[str] = set()
+        self._hooks: list[Any] = []
+        self._steps = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Remember the fp32 masters."""
-        self._first = state.global_step
+        """Remember the fp32 masters; no rate below `ENOUGH` would move those near 1."""
+        if args.learning_rate < ENOUGH:
+            return
         self._before = _digests(given["model"])
+        for name, parameter in _trainable(given["model"]):
+            self._hooks.append(parameter.register_hook(functools.partial(self._feel, name)))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Compare, once there were steps enough at a rate that can be felt."""
+        # fp16's loss scaling leaves steps out, the first ones most often.
+        self._steps += not getattr(given["optimizer"], "step_was_skipped", False)
         rate = max(given["lr_scheduler"].get_last_lr())
-        early = state.global_step - self._first < STEPS_TO_MOVE + _skipped(given["optimizer"])
-        if self._before is None or early or rate < min(args.learning_rate, ENOUGH):
+        if self._before is None or self._steps < STEPS_TO_MOVE or rate < ENOUGH:
             return
         after = _digests(given["model"])
-        still = [name for name, digest in after.items() if digest == self._before[name]]
+        felt = self._felt_by_any(list(after), args.device)
+        still = [name for name, digest in after.items()
+                 if digest == self._before[name] or name not in felt]  # fmt: skip
         self._before = None
+        for hook in self._hooks:
+            hook.remove()
         if still:
             raise GateError(
                 f"step {state.global_step}: {len(still)} of {len(after)} trainable tensors have "
@@ -61,42 +97,44 @@ class MovementCheck(TrainerCallback):
                 "not train them. Nothing was saved."
             )
 
+    def _feel(self, name: str, gradient: torch.Tensor) -> None:
+        if name not in self._felt and bool(gradient.any()):
+            self._felt.add(name)
 
-def refuse_hostile(checkpoint: Path) -> None:
-    """Read a checkpoint with our own reader before DeepSpeed unpickles it without asking.
+    def _felt_by_any(self, names: list[str], device: torch.device) -> set[str]:
+        """The tensors that had a gradient other than 0 in one of the processes."""
+        flags = torch.tensor([float(name in self._felt) for name in names], device=device)
+        if dist.is_initialized():
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return {name for name, flag in zip(names, flags.tolist(), strict=True) if flag}
 
-    DataError where it is not whole or could run code.
-    """
-    open_checkpoint(checkpoint)
+
+def _trainable(model: Any) -> list[tuple[str, torch.Tensor]]:
+    return [(name, parameter) for name, parameter in model.named_parameters()
+            if parameter.requires_grad]  # fmt: skip
 
 
 def _digests(model: Any) -> Digests:
-    """A sum and a sum of squares of each trainable tensor's fp32 master, the same on all ranks.
+    """A sum and a norm of each trainable tensor's fp32 master, the same on all ranks.
 
     A tensor without a master, which no optimizer was given, does not move.
     """
     found: Digests = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            master = _master(parameter)
-            found[name] = (0.0, 0.0)
-            if master is not None:
-                whole = master.detach().double()
-                found[name] = (float(whole.sum()), float(torch.square(whole).sum()))
+    for name, parameter in _trainable(model):
+        whole = _master(parameter)
+        found[name] = (0.0, 0.0)
+        if whole is not None:
+            norm = torch.linalg.vector_norm(whole, dtype=torch.float64)
+            found[name] = (float(whole.sum(dtype=torch.float64)), float(norm))
     return found
 
 
 def _master(parameter: torch.Tensor) -> torch.Tensor | None:
-    """The whole fp32 tensor that the optimizer moves; the ranks work on it together."""
+    """The whole fp32 tensor that the optimizer moves; the ranks put it together."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     try:
-        return safe_get_full_fp32_param(parameter)
+        found = safe_get_full_fp32_param(parameter)
     except KeyError:  # what stage 3 says of a tensor that it was not given
         return None
-
-
-def _skipped(optimizer: Any) -> int:
-    """Steps that fp16's loss scaling left out."""
-    engine = getattr(optimizer, "optimizer", optimizer)
-    return int(getattr(engine, "skipped_steps", 0) or 0)
+    return None if found is None else found.detach()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from textassay.artifacts.identify import is_run
 from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
 from textassay.artifacts.zero.files import StoredTensor
 from textassay.artifacts.zero.shards import write_shards
@@ -117,6 +118,8 @@ def refuse_target(checkpoint: Path, base: str | None, out: Path, force: bool) ->
             raise UsageError(f"{out}: would replace {named}; name another directory.")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
+    if out.resolve().name in ("model", "merged") and is_run(out.resolve().parent):
+        raise UsageError(f"{out}: is the artifact of a run; name another directory.")
     if not (force and (out / RECORD).is_file()):
         raise UsageError(
             f"{out}: is there already; name another directory, or add --force to replace what a "
@@ -196,10 +199,13 @@ def saved_tensors(plan: Plan) -> Iterator[tuple[str, StoredTensor]]:
         name = tensor.name
         if plan.is_adapter and name in frozen:
             continue  # the base's
-        if plan.is_adapter:
-            name = ADAPTER_NAME.sub("", name.replace(".modules_to_save.default.", "."))
-            name = name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
-        yield name, tensor
+        yield adapter_key(name) if plan.is_adapter else name, tensor
+
+
+def adapter_key(name: str) -> str:
+    """What PEFT saves a parameter of an adapter as."""
+    plain = ADAPTER_NAME.sub("", name.replace(".modules_to_save.default.", "."))
+    return plain.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
 def _as_dtype(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -13,12 +13,13 @@ from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.merging import publish_merged
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.consolidate import SHARD_SIZE, Plan, consolidate, plan_consolidation
-from textassay.errors import UsageError
+from textassay.errors import DataError, GateError, UsageError
 from textassay.files import read_json, replacing
 from textassay.models.source import find_model
 
 # What our trainer leaves beside ZeRO's states, so that a hallmark can say where they came from.
 HALLMARK_FACTS = "hallmark_facts.json"
+FACTS = {"texts": list, "base": dict, "data": dict, "made_by": dict}
 # Where nothing says which rows the model should be probed with.
 PROBE_TEXTS = (
     "A warm, funny film from start to end.",
@@ -48,9 +49,11 @@ def plan_artifact(checkpoint: Path, base: str | None) -> Plan:
     plan = plan_consolidation(opened, folder)
     if plan.is_adapter and not any(path.name == "config.json" for path in plan.beside):
         adapter = next(path for path in plan.beside if path.name == "adapter_config.json")
-        named = read_json(adapter).get("base_model_name_or_path")
+        config = _object(adapter)
+        named = config.get("base_model_name_or_path")
         if named:
-            plan = plan_consolidation(opened, find_model(named).path)
+            found = find_model(str(named), config.get("revision"))
+            plan = plan_consolidation(opened, found.path)
     return plan
 
 
@@ -77,7 +80,9 @@ def publish_consolidated(
                 adapter = Path(beside) / "adapter"
                 consolidate(plan, adapter, wrote=wrote)
                 _stamp(adapter, plan, base)
-                difference = publish_merged(adapter, scratch, base, wanted.dtype)
+                difference = publish_merged(
+                    adapter, scratch, base, wanted.dtype, wanted.max_shard_size
+                )
             return f"logits within {difference:.1e} of the adapter's, verified in a fresh process"
         consolidate(plan, scratch, wanted.dtype, wanted.max_shard_size, wrote)
         return _stamp(scratch, plan, base) if wanted.hallmark else "no hallmark, as asked"
@@ -94,11 +99,52 @@ def _stamp(folder: Path, plan: Plan, base: str | None) -> str:
 
 
 def _facts(plan: Plan, loaded: Loaded) -> dict[str, Any]:
-    """What a hallmark says of origin: what our trainer has left, else what can be seen."""
-    left = plan.checkpoint.folder.parent / HALLMARK_FACTS
-    if left.is_file():
-        facts: dict[str, Any] = read_json(left)
-        return facts
+    """What a hallmark says of origin: what our trainer has left, else what can be seen.
+
+    GateError where the base is another one than the trainer's.
+    """
     source = loaded.base
     base = {"name": source.name, "weights": source.weights_hash()} if source else {}
-    return {"texts": PROBE_TEXTS, "base": base, "data": {}, "made_by": {}}
+    left = facts_beside(plan.checkpoint.folder)
+    if left is None:
+        return {"texts": PROBE_TEXTS, "base": base, "data": {}, "made_by": {}}
+    refuse_other_base(loaded, left)
+    return left
+
+
+def facts_beside(step_folder: Path) -> dict[str, Any] | None:
+    """What our trainer has left beside ZeRO's states; None for a checkpoint of somebody else's.
+
+    Raises DataError where the file is not what it writes.
+    """
+    path = step_folder.parent / HALLMARK_FACTS
+    if not path.is_file():
+        return None
+    content = _object(path)
+    found = {name: content.get(name) for name in FACTS}
+    texts = found["texts"]
+    good = all(isinstance(found[name], kind) for name, kind in FACTS.items())
+    if not good or not all(isinstance(text, str) for text in texts or []):
+        raise DataError(f"{path}: is not what a run writes; take it away to go on without it.")
+    return found
+
+
+def refuse_other_base(loaded: Loaded, facts: dict[str, Any]) -> None:
+    """GateError where an adapter lies on another base than it was trained on."""
+    trained_on = facts["base"].get("weights")
+    if loaded.base and trained_on and loaded.base.weights_hash() != trained_on:
+        raise GateError(
+            f"the base {loaded.base.name} ({loaded.base.origin}) is not the one that the adapter "
+            "was trained on (its weights have another hash); name the right one with "
+            "--base_model_path."
+        )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: is not a JSON object; mend it.")
+    return content
