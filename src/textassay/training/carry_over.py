@@ -22,6 +22,8 @@ BEFORE = "trainer_state_before.json"
 STATE = "trainer_state.json"
 WEIGHTS = "weights"
 ONE_FILE = 1 << 62
+# What a share of an epoch may fall short of a whole step by, in floating point.
+WHOLE = 1e-6
 
 
 def carry_over(run: Run, checkpoint: Path) -> Path:
@@ -71,7 +73,7 @@ def place_trainer(part: Path, max_steps: int, steps_per_epoch: int, counts_steps
     """
     state: dict[str, Any] = read_json(part / BEFORE)
     step = state["global_step"]
-    place = step if counts_steps else int(state["epoch"] * steps_per_epoch)
+    place = step if counts_steps else int(state["epoch"] * steps_per_epoch + WHOLE)
     place = min(place, max_steps)
     best = state["best_model_checkpoint"]
     if best and (part / Path(best).name).is_dir():
