@@ -69,7 +69,8 @@ def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "deep" / "final").mkdir(parents=True)
     (folder / "deep" / "final" / "old.txt").write_text("old")
     (folder / "deep" / "final" / METHOD_CONFIG).write_text("{}")  # of an earlier run
-    write_json(folder / "deep" / "final" / FILE, {"files": {}, "labels": [], "made_by": {}})
+    older = {"files": {}, "labels": [], "base": {}, "probe": {}, "made_by": {}}
+    write_json(folder / "deep" / "final" / FILE, older)
     run = quick_run(
         tiny_base, folder / "run",
         **{"method.use_dora": "true", "method.use_rslora": "true", "method.r": "4",
