@@ -69,8 +69,9 @@ def train(folder: Path) -> None:
     import transformers
 
     torch.set_num_threads(1)
-    # DeepSpeed would compile this one, and there may be no compiler.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    from textassay.training.zero import forgo_compiled_kernels
+
+    forgo_compiled_kernels(torch.device("cpu"))
     settings = {
         "train_micro_batch_size_per_gpu": "auto",
         "zero_force_ds_cpu_optimizer": False,

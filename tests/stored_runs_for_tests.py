@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
+from tests.commands_for_tests import go_offline
 from tests.comparisons_for_tests import LABELS
+from tests.models_for_tests import tiny_bert
 
 from textassay.artifacts.hallmark import stamp
 from textassay.artifacts.kinds import load_artifact, save_weights
@@ -35,6 +38,17 @@ class Place:
     data: Path
     a: Path
     b: Path
+
+
+def make_place(root: Path, caches: Path, second: str = "lora") -> Place:
+    """The place in `root`, made offline; `second` is the method of b."""
+    with pytest.MonkeyPatch.context() as patch:
+        go_offline(patch, caches)
+        base = tiny_bert(root / "base", [rows_csv(0)])
+        data = root / "rows.csv"
+        data.write_text(rows_csv(0))
+        a = make_run(root / "a", base, data, 0)
+        return Place(base, data, a, make_run(root / "b", base, data, 1, method=second))
 
 
 def make_run(folder: Path, base: Path, data: Path, seed: int, order: tuple[str, ...] = LABELS,

@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,26 @@ def make_checkpoint(
     return training.checkpoint
 
 
+@contextmanager
+def changed(file: Path) -> Iterator[dict[str, Any]]:
+    """What a file of a checkpoint says, to be changed by the block and written again."""
+    import torch
+
+    content = torch.load(file, weights_only=False)
+    yield content
+    torch.save(content, file)
+
+
+class Hostile:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
+
+
 def make_checkpoints(ranks: int, trainings: list[Training]) -> None:
     """Train one after the other in the same `ranks` processes."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as listed:
@@ -70,8 +92,9 @@ def train_all(trainings: list[Training]) -> None:
     import torch
     from accelerate.state import AcceleratorState
 
-    # DeepSpeed would compile this one, and there may be no compiler.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    from textassay.training.zero import forgo_compiled_kernels
+
+    forgo_compiled_kernels(torch.device("cpu"))
     deepspeed.init_distributed(dist_backend="gloo")
     for training in trainings:
         train(training)

@@ -46,23 +46,23 @@ def err() -> "Console":
 
 def tell(line: str) -> None:
     """Print one line of a result; it is never broken, so that programs can read it."""
-    if _rank() == 0:
+    if rank() == 0:
         out().print(line, markup=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print one line of progress."""
-    if _rank() == 0:
+    if rank() == 0:
         err().print(message, markup=False)
 
 
 def warn(message: str) -> None:
     """Print one line that the user should not miss."""
-    if _rank() == 0:
+    if rank() == 0:
         err().print(f"note: {message}", style="yellow", markup=False)
 
 
-def _rank() -> int:
+def rank() -> int:
     """Which of a run's processes this is, as torchrun counts them."""
     return int(os.environ.get("RANK") or 0)
 
@@ -128,7 +128,7 @@ def _explain(error: OSError) -> str:
 
 
 def _fail(message: str, exit_code: int) -> None:
-    if _rank():
+    if rank():
         time.sleep(SECONDS_FOR_THE_FIRST)
     err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
     raise SystemExit(exit_code)

@@ -18,7 +18,7 @@ from scripts.evaluate import main as evaluate
 from tests.classifiers_for_tests import logits_of
 from tests.commands_for_tests import paragraph
 from tests.models_for_tests import TEXTS, tiny_bert, tiny_llama
-from tests.zero_checkpoint_for_tests import make_checkpoint
+from tests.zero_checkpoint_for_tests import Hostile, changed, make_checkpoint
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from textassay import console
@@ -184,24 +184,14 @@ def cut_a_file(checkpoint: Path) -> None:
 
 def be_of_two_steps(checkpoint: Path) -> None:
     file = next(checkpoint.glob("global_step2/*rank_1_*model_states.pt"))
-    content = torch.load(file, weights_only=False)
-    torch.save({**content, "global_steps": 7}, file)
-
-
-class Hostile:
-    """What writes a file when it is unpickled."""
-
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
+    with changed(file) as content:
+        content["global_steps"] = 7
 
 
 def be_hostile(checkpoint: Path) -> None:
     file = next(checkpoint.glob("global_step2/*rank_1_*model_states.pt"))
-    content = torch.load(file, weights_only=False)
-    torch.save({**content, "extra": Hostile(checkpoint.parent / "it ran")}, file)
+    with changed(file) as content:
+        content["extra"] = Hostile(checkpoint.parent / "it ran")
 
 
 def point_nowhere(checkpoint: Path) -> None:
@@ -216,9 +206,8 @@ def be_another_architecture(checkpoint: Path) -> None:
 
 def be_too_large(checkpoint: Path) -> None:
     file = next(checkpoint.glob("global_step2/*rank_0_*optim_states.pt"))
-    content = torch.load(file, weights_only=False)
-    content["optimizer_state_dict"]["fp32_flat_groups"][0].data[0] = 1e6
-    torch.save(content, file)
+    with changed(file) as content:
+        content["optimizer_state_dict"]["fp32_flat_groups"][0].data[0] = 1e6
 
 
 def be_garbled(checkpoint: Path) -> None:

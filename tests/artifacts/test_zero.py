@@ -18,7 +18,13 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tests.models_for_tests import tiny_bert, tiny_llama, tiny_qwen2
-from tests.zero_checkpoint_for_tests import ADAPTERS, Training, make_checkpoints
+from tests.zero_checkpoint_for_tests import (
+    ADAPTERS,
+    Hostile,
+    Training,
+    changed,
+    make_checkpoints,
+)
 from transformers import AutoModelForSequenceClassification
 
 from textassay.artifacts.zero.checkpoint import open_checkpoint
@@ -251,12 +257,11 @@ def test_steps_are_compared_where_they_are_counted(copied: Path) -> None:
 @pytest.mark.slow
 def test_a_tensor_that_does_not_lie_row_by_row_is_read_all_the_same(copied: Path) -> None:
     file = next(copied.glob("global_step2/*rank_0_*model_states.pt"))
-    content = torch.load(file, weights_only=False)
-    odd = {"turned": torch.randn(4, 6).half().T, "spread": torch.arange(3).expand(2, 3),
-           "strided": torch.arange(40)[3:30:3]}  # fmt: skip
-    content["module"] |= odd
-    content["buffer_names"] = [*odd, "is in no file"]
-    torch.save(content, file)
+    with changed(file) as content:
+        odd = {"turned": torch.randn(4, 6).half().T, "spread": torch.arange(3).expand(2, 3),
+               "strided": torch.arange(40)[3:30:3]}  # fmt: skip
+        content["module"] |= odd
+        content["buffer_names"] = [*odd, "is in no file"]
     found = {tensor.name: tensor for tensor in open_checkpoint(copied).stored()}
     for name, tensor in odd.items():
         wanted = tensor.float() if name == "turned" else tensor
@@ -327,10 +332,9 @@ def test_latest_that_points_nowhere_is_said(copied: Path) -> None:
 @pytest.mark.slow
 def test_a_file_of_another_model_is_noticed(copied: Path) -> None:
     file = next(copied.glob("global_step2/*rank_1_*optim_states.pt"))
-    content = torch.load(file, weights_only=False)
-    flats = content["optimizer_state_dict"]["fp32_flat_groups"]
-    flats[0] = flats[0][:-8].clone()
-    torch.save(content, file)
+    with changed(file) as content:
+        flats = content["optimizer_state_dict"]["fp32_flat_groups"]
+        flats[0] = flats[0][:-8].clone()
     with pytest.raises(DataError, match=r"rank 1 holds 13,180 elements .* want 13,188"):
         open_checkpoint(copied)
 
@@ -343,10 +347,9 @@ def test_a_file_of_another_model_is_noticed(copied: Path) -> None:
 )  # fmt: skip
 def test_a_file_without_what_belongs_there_is_named(kind: str, key: str, copied: Path) -> None:
     file = next(copied.glob(f"global_step2/*rank_0_*{kind}_states.pt"))
-    content = torch.load(file, weights_only=False)
-    for holder in (content, content.get("optimizer_state_dict", {})):
-        holder.pop(key, None)
-    torch.save(content, file)
+    with changed(file) as content:
+        for holder in (content, content.get("optimizer_state_dict", {})):
+            holder.pop(key, None)
     with pytest.raises(DataError, match=f"{file.name}: has no {key}"):
         open_checkpoint(copied)
 
@@ -354,10 +357,9 @@ def test_a_file_without_what_belongs_there_is_named(kind: str, key: str, copied:
 @pytest.mark.slow
 def test_odd_content_is_named(copied: Path) -> None:
     file = next(copied.glob("global_step2/*rank_0_*model_states.pt"))
-    content = torch.load(file, weights_only=False)
-    name = next(iter(content["param_shapes"][0]))
-    content["param_shapes"][0][name] = torch.Size([4]), -1
-    torch.save(content, file)
+    with changed(file) as content:
+        name = next(iter(content["param_shapes"][0]))
+        content["param_shapes"][0][name] = torch.Size([4]), -1
     with pytest.raises(DataError, match=f"the shape of {name} is"):
         open_checkpoint(copied)
     torch.save(torch.ones(3), file)
@@ -373,24 +375,14 @@ def test_a_model_that_was_cut_over_devices_is_refused(copied: Path) -> None:
         open_checkpoint(copied)
 
 
-class Hostile:
-    """What runs code when it is unpickled."""
-
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (exec, (f"open({str(self.witness)!r}, 'w').close()",))
-
-
 @pytest.mark.slow
 def test_a_hostile_file_is_refused_and_nothing_in_it_runs(copied: Path, tmp_path: Path) -> None:
     witness = tmp_path / "it ran"
     pickle.loads(pickle.dumps(Hostile(witness)))  # the trap is a real one
     witness.unlink()
     file = next(copied.glob("global_step2/*rank_0_*optim_states.pt"))
-    content = torch.load(file, weights_only=False)
-    torch.save({**content, "extra": Hostile(witness)}, file)
+    with changed(file) as content:
+        content["extra"] = Hostile(witness)
     with pytest.raises(DataError, match="holds more than tensors and plain values"):
         open_checkpoint(copied)
     assert not witness.exists()

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 import torch
 from click.testing import Result
-from tests.commands_for_tests import SCRIPTS, assert_refused, go_offline, script
+from tests.commands_for_tests import SCRIPTS, assert_refused, script
 from tests.comparisons_for_tests import FEW, LABELS, random_case
 from tests.models_for_tests import tiny_bert
-from tests.stored_runs_for_tests import Place, make_run, rows_csv
+from tests.stored_runs_for_tests import Place, make_place, make_run, rows_csv
 
 from textassay.artifacts.kinds import load_artifact
 from textassay.config.load import resolve_job
@@ -54,23 +54,13 @@ def test_labels_in_another_order_are_mapped_by_name() -> None:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The place, made once; tests that change something copy it."""
-    with pytest.MonkeyPatch.context() as patch:
-        caches = tmp_path_factory.getbasetemp() / "caches"
-        go_offline(patch, caches)
-        root = tmp_path_factory.mktemp("comparison")
-        base = tiny_bert(root / "base", [rows_csv(0)])
-        data = root / "rows.csv"
-        data.write_text(rows_csv(0))
-        a = make_run(root / "a", base, data, 0)
-        return Place(base, data, a, make_run(root / "b", base, data, 1))
+    caches = tmp_path_factory.getbasetemp() / "caches"
+    return make_place(tmp_path_factory.mktemp("comparison"), caches)
 
 
 @pytest.fixture
-def compare(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
-            monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:  # fmt: skip
+def compare(offline_folder: Path) -> Callable[..., Result]:
     """`compare(A, B, "--flag", "value")`: scripts/compare.py, in this process, in a folder."""
-    monkeypatch.chdir(tmp_path)
-    go_offline(monkeypatch, tmp_path_factory.getbasetemp() / "caches")
     return script("compare")
 
 

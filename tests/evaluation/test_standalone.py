@@ -12,10 +12,9 @@ import torch
 import transformers
 from click.testing import Result
 from safetensors.torch import load_file, save_file
-from tests.commands_for_tests import assert_refused, go_offline, script
+from tests.commands_for_tests import assert_refused, script
 from tests.comparisons_for_tests import LABELS
-from tests.models_for_tests import tiny_bert
-from tests.stored_runs_for_tests import Place, make_run, rows_csv
+from tests.stored_runs_for_tests import Place, make_place, rows_csv
 
 from textassay.files import read_json
 
@@ -29,22 +28,13 @@ FILES = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Runs of an adapter (a) and of a whole model (b) on the same data; not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        go_offline(patch, tmp_path_factory.getbasetemp() / "caches")
-        root = tmp_path_factory.mktemp("evaluation")
-        base = tiny_bert(root / "base", [rows_csv(0)])
-        data = root / "rows.csv"
-        data.write_text(rows_csv(0))
-        a = make_run(root / "a", base, data, 0)
-        return Place(base, data, a, make_run(root / "b", base, data, 1, method="full"))
+    caches = tmp_path_factory.getbasetemp() / "caches"
+    return make_place(tmp_path_factory.mktemp("evaluation"), caches, "full")
 
 
 @pytest.fixture
-def evaluate(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
-             monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:  # fmt: skip
+def evaluate(offline_folder: Path) -> Callable[..., Result]:
     """`evaluate(PLACE, "--flag", "value")`: scripts/evaluate.py, in this process, in a folder."""
-    monkeypatch.chdir(tmp_path)
-    go_offline(monkeypatch, tmp_path_factory.getbasetemp() / "caches")
     return script("evaluate")
 
 

@@ -14,7 +14,6 @@ from textassay.config.load import resolve_job
 from textassay.data.catalog import read_entry
 from textassay.files import project_root
 from textassay.models.classifier import (
-    SETTINGS_KEY,
     BuiltClassifier,
     count_parameters,
     fresh_modules,
@@ -22,6 +21,7 @@ from textassay.models.classifier import (
     skeleton,
 )
 from textassay.models.methods import attach
+from textassay.models.source import SETTINGS_KEY
 
 BERT_ENGLISH, BERT_CHINESE = transformers.BertConfig(), transformers.BertConfig(vocab_size=21128)
 MINILM = transformers.BertConfig(

@@ -323,8 +323,8 @@ def test_the_probe_tells_a_lost_quantisation(
     wide_base_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """An adapter on 4 bits is another classifier on the same base in fp32."""
-    from textassay.artifacts.kinds import SETTINGS_KEY
     from textassay.files import write_json
+    from textassay.models.source import SETTINGS_KEY
 
     built = quantized(wide_base_of("llama"))
     loaded = save(tmp_path, tune(built, wide_base_of("llama"), **lora("llama")), built.tokenizer)

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from textassay.artifacts.zero.files import STEP, find_step_folder
-from textassay.config.runs import CONFIG
+from textassay.artifacts.zero.files import STEP, find_step_folder, places_beside
+from textassay.config.runs import stored_config
 from textassay.errors import DataError, UsageError
 from textassay.files import read_json
-from textassay.models.source import weight_files
+from textassay.models.source import SETTINGS_KEY, weight_files
 
 RUN, ADAPTER, MODEL, BASE_MODEL = "run", "adapter", "model", "base model"
 ZERO, ONNX, UNKNOWN = "ZeRO checkpoint", "onnx", "unknown"
@@ -23,8 +21,6 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 ONNX_FILES = ("model.onnx", "model_quantized.onnx")
 INDEX = "model.safetensors.index.json"
 CLASSIFIER = "ForSequenceClassification"
-# The key of our settings in a config. models/classifier.py has it too, which imports everything.
-SETTINGS_KEY = "textassay"
 
 
 @dataclass(frozen=True)
@@ -72,10 +68,9 @@ def identify(path: Path) -> Identity:
 def is_run(path: Path) -> bool:
     """Whether a run of ours has begun here."""
     try:
-        content = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return bool(stored_config(path))
+    except OSError:  # a file, or one that may not be read
         return False
-    return isinstance(content, dict) and "fingerprint" in content
 
 
 def _is_zero(path: Path) -> bool:
@@ -102,9 +97,8 @@ def _zero(path: Path) -> Identity:
         folder = find_step_folder(path)
     except (DataError, OSError):  # whoever opens it is told
         folder = path
-    # Where a consolidation looks: in checkpoint-N/ and in the directory above.
-    places = (folder.parent, folder.parent.parent)
-    files = (place / name for place in places for name in (ADAPTER_CONFIG, "config.json"))
+    names = (ADAPTER_CONFIG, "config.json")
+    files = (place / name for place in places_beside(folder) for name in names)
     return Identity(ZERO, folder, next((file for file in files if file.is_file()), None))
 
 

@@ -9,23 +9,17 @@ from typing import Any
 from safetensors import safe_open
 from transformers import AutoConfig
 
+from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError, UsageError, first_line
 from textassay.files import read_json
 from textassay.models.bottleneck import register
-from textassay.models.classifier import (
-    SETTINGS_KEY,
-    UNREADABLE,
-    load_tokenizer,
-    load_weights,
-    skeleton,
-)
+from textassay.models.classifier import UNREADABLE, load_tokenizer, load_weights, skeleton
 from textassay.models.methods import is_adapter
 from textassay.models.quantization import dequantized
-from textassay.models.source import Source, find_model
+from textassay.models.source import SETTINGS_KEY, Source, find_model
 
-ADAPTER, MODEL = "adapter", "model"
 WEIGHTS = {ADAPTER: "adapter_model.safetensors", MODEL: "model.safetensors"}
 
 
@@ -46,7 +40,7 @@ def find_kind(folder: Path) -> str:
     """`adapter` or `model`. Raises UsageError for a directory that is neither."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such directory.")
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         return ADAPTER
     if (folder / "config.json").is_file():
         return MODEL
@@ -183,7 +177,7 @@ def load_adapter(
     from peft import PeftModel, get_peft_model_state_dict
 
     register()
-    adapter = read_json(folder / "adapter_config.json")
+    adapter = read_json(folder / ADAPTER_CONFIG)
     named = base or adapter.get("base_model_name_or_path")
     if not named:
         raise GateError(f"{folder}: does not say what its base is; name it.")

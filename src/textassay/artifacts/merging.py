@@ -12,8 +12,9 @@ from textassay.artifacts.hallmark import read_hallmark, restamp, verify_in_fresh
 from textassay.artifacts.kinds import load_adapter, load_artifact, read_config, save_weights
 from textassay.errors import GateError
 from textassay.files import replacing
-from textassay.models.classifier import SETTINGS_KEY, load_tokenizer
+from textassay.models.classifier import load_tokenizer
 from textassay.models.methods import merge
+from textassay.models.source import SETTINGS_KEY
 
 # What storing the weights in half precision may change about a logit.
 ROUNDING = {torch.float32: 0.0, torch.bfloat16: 0.1, torch.float16: 0.05}

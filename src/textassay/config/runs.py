@@ -36,14 +36,18 @@ class Run:
 
     def fingerprint(self) -> str:
         """A hash of everything that may change the result. Names and the device do not."""
-        harmless: Any = {"name": True, "seeds": True, "resources": True, "artifact": {"runs_dir"}}
-        if self.job.launcher != "deepspeed":
-            harmless["deepspeed"] = True
-        content = self.job.model_dump(mode="json", exclude=harmless)
+        content = self.job.model_dump(mode="json", exclude=self.harmless())
         given = self.job.deepspeed.config_file
         if given and Path(given).is_file():  # what it says counts, not what it is called
             content["deepspeed"]["config_file"] = sha256_file(Path(given))
         return sha256_text(json.dumps({**content, "seed": self.seed}, sort_keys=True))
+
+    def harmless(self) -> dict[str, Any]:
+        """What may differ between attempts at a run: whole sections (True), or names of one."""
+        return {
+            "name": True, "seeds": True, "resources": True, "artifact": {"runs_dir"},
+            **({} if self.job.launcher == "deepspeed" else {"deepspeed": True}),
+        }  # fmt: skip
 
     def is_finished(self) -> bool:
         """Whether this run, with this configuration, has been carried out to its end."""
@@ -77,7 +81,7 @@ def refuse_directory(run: Run) -> None:
             raise UsageError(f"{run.path}: {place} is a file; name another --output_dir.")
     if not run.path.is_dir() or not any(run.path.iterdir()):
         return
-    if not _stored(run):
+    if not stored_config(run.path):
         raise UsageError(
             f"{run.path}: holds files that are not of a run, which would be mixed up or "
             "overwritten; name another --output_dir."
@@ -114,17 +118,17 @@ def preparing(run: Run) -> Iterator[None]:
         raise
 
 
-def _stored(run: Run) -> dict[str, Any]:
-    """What the directory's `config.yaml` says; {} where there is none that a run has written."""
+def stored_config(folder: Path) -> dict[str, Any]:
+    """What a directory's `config.yaml` says; {} where there is none that a run has written."""
     try:
-        content = yaml.safe_load((run.path / CONFIG).read_text(encoding="utf-8"))
+        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) and "fingerprint" in content else {}
 
 
 def _same_config(run: Run) -> bool:
-    return bool(_stored(run).get("fingerprint") == run.fingerprint())
+    return bool(stored_config(run.path).get("fingerprint") == run.fingerprint())
 
 
 def _config_text(run: Run) -> str:
@@ -138,9 +142,11 @@ def _config_text(run: Run) -> str:
 
 def _first_difference(run: Run) -> str:
     """The first setting in which the stored run and this one differ."""
-    stored, wanted = _stored(run), {"seed": run.seed, **run.job.model_dump(mode="json")}
+    stored = stored_config(run.path)
+    wanted = {"seed": run.seed, **run.job.model_dump(mode="json")}
+    harmless = run.harmless()
     for section, value in wanted.items():
-        if section in ("name", "seeds", "resources"):
+        if harmless.get(section) is True:
             continue
         before = stored.get(section)
         if isinstance(value, dict) and isinstance(before, dict):

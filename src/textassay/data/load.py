@@ -23,7 +23,7 @@ from textassay.data.layout import find_splits
 from textassay.data.read import BadRow, Rows, read_file, values
 from textassay.data.split import cut, overlap, refuse_lonely_labels, sample
 from textassay.errors import DataError, UsageError
-from textassay.files import sha256_texts
+from textassay.files import sha256_text, sha256_texts
 
 SPLITS = ("train", "validation", "test")
 LONGEST_HUB_NAME = 96
@@ -42,6 +42,10 @@ class Dataset:
         """A hash of the texts and labels of a split, in their order."""
         table = self.splits[split]
         return sha256_texts(chain(values(table["text"]), values(table["label"])))
+
+    def whole_fingerprint(self) -> str:
+        """One hash of all splits, as a hallmark holds it."""
+        return sha256_text(*(self.fingerprint(split) for split in sorted(self.splits)))
 
 
 def load_dataset(section: DataSection) -> Dataset:

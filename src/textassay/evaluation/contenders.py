@@ -7,23 +7,21 @@ from typing import Any
 
 import pyarrow as pa
 import transformers
-import yaml
 from pydantic import ValidationError
 from transformers import AutoConfig
 
 from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
 from textassay.artifacts.kinds import Loaded, load_artifact
-from textassay.config.runs import CONFIG
+from textassay.config.runs import CONFIG, stored_config
 from textassay.config.schema import DataSection, EvaluationSection, ModelSection
 from textassay.data.catalog import read_entry
 from textassay.data.labels import LabelMap
-from textassay.data.load import Dataset, load_dataset, load_rows
+from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import overlap
 from textassay.errors import DataError, GateError, TextassayError, UsageError
-from textassay.files import sha256_text
-from textassay.models.classifier import SETTINGS_KEY, BuiltClassifier, build_classifier
+from textassay.models.classifier import BuiltClassifier, build_classifier
 from textassay.models.heads import LABEL_SCORING
-from textassay.models.source import Source, find_model
+from textassay.models.source import SETTINGS_KEY, Source, find_model
 
 UNTUNED_SEED = 0
 EVAL_BATCH = 64
@@ -181,7 +179,11 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
     else:
         dataset, split = load_dataset(section), split or "test"
         selection = Selection(
-            dataset.name, split, dataset.splits[split], dataset.splits["train"], _print_of(dataset)
+            dataset.name,
+            split,
+            dataset.splits[split],
+            dataset.splits["train"],
+            dataset.whole_fingerprint(),
         )
     _refuse_strange_labels(selection.table, tuned)
     return selection
@@ -225,11 +227,8 @@ def artifact_in(where: Path) -> Path:
 def run_around(folder: Path) -> StoredRun | None:
     """The run in whose directory a folder lies, if it lies in one."""
     path = folder.resolve().parent / CONFIG
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    if not isinstance(content, dict) or "fingerprint" not in content:
+    content = stored_config(path.parent)
+    if not content:
         return None
     try:
         return StoredRun(
@@ -291,11 +290,6 @@ def _training_rows(contender: Contender) -> pa.Table | None:
         dataset = load_dataset(contender.run.data)
     except TextassayError:
         return None
-    if contender.fingerprint and contender.fingerprint != _print_of(dataset):
+    if contender.fingerprint and contender.fingerprint != dataset.whole_fingerprint():
         return None
     return dataset.splits["train"]
-
-
-def _print_of(dataset: Dataset) -> str:
-    """The hash of all splits, as a hallmark holds it."""
-    return sha256_text(*(dataset.fingerprint(split) for split in sorted(dataset.splits)))

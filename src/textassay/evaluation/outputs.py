@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from textassay.config.runs import CONFIG
+from textassay.config.runs import stored_config
 from textassay.evaluation.evaluate import Baseline, Evaluation, write_predictions
 from textassay.evaluation.metrics import NAMES, Score, confusions
 from textassay.evaluation.plots import plot_confusion
@@ -18,7 +16,7 @@ RESULTS = "test_results.json"
 
 def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
     """The facts that a run has written down: config, provenance, training, validation."""
-    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    config = stored_config(folder)
     provenance = read_json(folder / "provenance.json")
     figures = read_json(folder / "train_results.json")
     evaluated = read_json(folder / "eval_results.json")

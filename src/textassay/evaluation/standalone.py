@@ -160,7 +160,7 @@ def _select(contender: Contender, data: DataSection | None) -> Selection:
     """
     try:
         return select_rows(contender, data, None)
-    except (DataError, UsageError):
+    except (DataError, UsageError) as as_it_stands:
         run = contender.run
         if data is None or data.name or run is None:
             raise
@@ -172,9 +172,7 @@ def _select(contender: Contender, data: DataSection | None) -> Selection:
         try:
             selection = select_rows(contender, data.model_copy(update=told), None)
         except TextassayError:
-            selection = None
-        if selection is None:
-            raise
+            raise as_it_stands from None
         say("read as    the rows that it was trained on")
         return selection
 

@@ -31,9 +31,8 @@ from textassay.models.quantization import (
     quantization_settings,
 )
 from textassay.models.scoring import label_token_ids, refuse_other_scores, tokens_behind
-from textassay.models.source import Source, checkpoint_shapes, weight_files
+from textassay.models.source import SETTINGS_KEY, Source, checkpoint_shapes, weight_files
 
-SETTINGS_KEY = "textassay"
 VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
     "sentencepiece.bpe.model",

@@ -12,8 +12,9 @@ from torch import nn
 from textassay.config.schema import MethodSection
 from textassay.errors import UsageError, first_line
 from textassay.models.bottleneck import register
-from textassay.models.classifier import SETTINGS_KEY, BuiltClassifier, refuse_too_long
+from textassay.models.classifier import BuiltClassifier, refuse_too_long
 from textassay.models.heads import LABEL_SCORING
+from textassay.models.source import SETTINGS_KEY
 
 
 def attach(

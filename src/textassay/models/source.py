@@ -18,6 +18,8 @@ PACKAGED = {
         "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
+# The key of our settings in a model's config.
+SETTINGS_KEY = "textassay"
 WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # Older models have no safetensors. Such pickles are read by torch's weights-only loader alone.
 WEIGHTS_PICKLED = ["pytorch_model*.bin"]

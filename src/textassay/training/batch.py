@@ -42,12 +42,8 @@ def _run_in_process(job_file: Path | None, run: Run, overrides: Sequence[str]) -
     script = project_root() / "scripts" / f"train_{run.job.launcher}.py"
     command = [sys.executable]
     if run.job.launcher == "deepspeed":
-        resources = run.job.resources
-        command += [
-            "-m",
-            "textassay.training.launch",
-            str(resources.nproc_per_node or resources.device),
-        ]
+        count = run.job.resources.nproc_per_node or run.job.resources.device
+        command += ["-m", "textassay.training.launch", str(count)]
     command += [str(script), *([str(job_file)] if job_file else [])]
     command += [
         f"--seed={run.seed}",

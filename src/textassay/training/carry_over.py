@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from textassay.artifacts.zero.checkpoint import open_checkpoint
+from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
 from textassay.artifacts.zero.consolidate import consolidate, plan_consolidation
 from textassay.config.runs import Run
 from textassay.console import warn
@@ -26,7 +26,7 @@ ONE_FILE = 1 << 62
 WHOLE = 1e-6
 
 
-def carry_over(run: Run, checkpoint: Path) -> Path:
+def carry_over(run: Run, checkpoint: Path, opened: ZeroCheckpoint) -> Path:
     """Put the part of the run that ends with `checkpoint` away, and say so; the part's folder.
 
     It holds the weights, where the trainer was, and the part's checkpoints, whose steps count
@@ -40,7 +40,7 @@ def carry_over(run: Run, checkpoint: Path) -> Path:
         folder = last
     else:
         with replacing(folder) as scratch:
-            plan = plan_consolidation(open_checkpoint(checkpoint), None)
+            plan = plan_consolidation(opened, None)
             consolidate(plan, scratch / WEIGHTS, max_shard_size=ONE_FILE)
             for name in (BEFORE, STATE):  # the second is written anew once the steps are known
                 shutil.copyfile(checkpoint / STATE, scratch / name)

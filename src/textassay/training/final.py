@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from textassay.artifacts.hallmark import FILE, read_hallmark, restamp, verify_in_fresh_process
-from textassay.artifacts.kinds import ADAPTER, MODEL, WEIGHTS, find_kind, load_artifact
+from textassay.artifacts.identify import ADAPTER, MODEL
+from textassay.artifacts.kinds import WEIGHTS, find_kind, load_artifact
 from textassay.artifacts.merging import publish_merged
 from textassay.config.runs import Run
 from textassay.console import say

@@ -14,7 +14,7 @@ import torch
 import textassay
 from textassay.config.runs import Run
 from textassay.data.load import Dataset
-from textassay.files import project_root, sha256_text
+from textassay.files import project_root
 from textassay.models.device import cpu_flags
 from textassay.models.source import Source
 from textassay.training.ranks import world_size
@@ -87,11 +87,10 @@ def made_by(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def data_record(dataset: Dataset) -> dict[str, Any]:
     """What a hallmark says of the training data."""
-    prints = [dataset.fingerprint(split) for split in sorted(dataset.splits)]
     return {
         "name": dataset.name,
         "rows": len(dataset.splits["train"]),
-        "fingerprint": sha256_text(*prints),
+        "fingerprint": dataset.whole_fingerprint(),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from textassay.console import rank
 from textassay.errors import TextassayError, UsageError, first_line
 
 Decided = TypeVar("Decided")
@@ -43,7 +44,7 @@ def world_size() -> int:
 
 def is_main() -> bool:
     """Whether this is the process that speaks, writes and publishes."""
-    return int(os.environ.get("RANK") or 0) == 0
+    return rank() == 0
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def together() -> Iterator[None]:
         if world_size() == 1 or not LOST.search(str(error)):
             raise
         raise TextassayError(
-            f"process {os.environ['RANK']}: another process of this run has ended; what it said "
+            f"process {rank()}: another process of this run has ended; what it said "
             f"is the reason ({first_line(error)[:200]})."
         ) from None
 

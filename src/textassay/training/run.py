@@ -133,8 +133,10 @@ def _find_start(setup: Setup) -> Path | None:
         return newest_part(run) if setup.is_zero else None
     if not setup.is_zero:
         return checkpoint
-    open_checkpoint(checkpoint)  # or DeepSpeed would unpickle without asking what may be hostile
-    return checkpoint if processes_of(checkpoint) == world_size() else carry_over(run, checkpoint)
+    # Or DeepSpeed would unpickle without asking what may be hostile.
+    opened = open_checkpoint(checkpoint)
+    same = processes_of(checkpoint) == world_size()
+    return checkpoint if same else carry_over(run, checkpoint, opened)
 
 
 def _build(setup: Setup, rows: dict[str, datasets.Dataset]) -> AssayTrainer:
@@ -144,17 +146,18 @@ def _build(setup: Setup, rows: dict[str, datasets.Dataset]) -> AssayTrainer:
         ZeroTrainer if setup.is_zero else AssayTrainer,
     )  # fmt: skip
     if isinstance(trainer, ZeroTrainer):
-        trainer.beside = functools.partial(_write_beside, setup)
+        facts = {"texts": _probe_texts(setup), **_origin(setup)}  # once, not at every checkpoint
+        trainer.beside = functools.partial(_write_beside, setup, facts)
         trainer.add_callback(MovementCheck())
     return trainer
 
 
-def _write_beside(setup: Setup, folder: Path) -> None:
+def _write_beside(setup: Setup, facts: dict[str, Any], folder: Path) -> None:
     """What the consolidator needs beside ZeRO's states to make an artifact of them."""
     write_configs(setup.model, folder)
     setup.tokenizer.save_pretrained(folder)
     write_json(folder / "label_mapping.json", setup.dataset.labels.to_json())
-    write_json(folder / HALLMARK_FACTS, {"texts": _probe_texts(setup), **_origin(setup)})
+    write_json(folder / HALLMARK_FACTS, facts)
 
 
 def _leave_untrained(setup: Setup) -> Training:

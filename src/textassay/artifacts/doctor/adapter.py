@@ -10,14 +10,14 @@ from textassay.artifacts.doctor.findings import Diagnosis, read_object, several
 from textassay.artifacts.doctor.model import HEAD_ADVICE, load_shape, tell_mismatch
 from textassay.artifacts.doctor.weights import COPY, Stored, examine_weights, is_zero
 from textassay.artifacts.identify import ADAPTER_CONFIG
+from textassay.artifacts.zero.checkpoint import PEFT_PREFIX
 from textassay.errors import UsageError, first_line
 from textassay.models.bottleneck import register
-from textassay.models.classifier import SETTINGS_KEY, skeleton
+from textassay.models.classifier import skeleton
 from textassay.models.heads import LABEL_SCORING
-from textassay.models.source import Source, find_model, weight_files
+from textassay.models.source import SETTINGS_KEY, Source, find_model, weight_files
 
 MAGNITUDE = "lora_magnitude_vector"
-OUTER = "base_model.model."
 ONE_TRAINING = "Put adapter, configs and base of one training together."
 # What PEFT saves whole for a classifier when it is not told.
 HEADS = ("classifier", "score")
@@ -170,7 +170,7 @@ def _examine_head(
         return
     named = adapter.get("modules_to_save")
     wanted = {*(map(str, named) if isinstance(named, list) else ()), *HEADS}
-    whole = (name.removeprefix(OUTER) for name in stored if ".lora_" not in name)
+    whole = (name.removeprefix(PEFT_PREFIX) for name in stored if ".lora_" not in name)
     if any(f".{module}." in f".{name}" for name in whole for module in wanted):
         return
     if source is not None and _is_whole_classifier(source, config):
@@ -271,7 +271,7 @@ def _wanted(folder: Path, config: Any, source: Source | None) -> _Wanted:
     if getattr(peft, "init_lora_weights", None):
         peft.init_lora_weights = True
     model, open_keys = _model_of(config, source)
-    backbone = f"{OUTER}{model.base_model_prefix}."
+    backbone = f"{PEFT_PREFIX}{model.base_model_prefix}."
     wrapped = get_peft_model(model, peft, low_cpu_mem_usage=True)
     saved = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
@@ -286,7 +286,7 @@ def _model_of(config: Any, source: Source | None) -> tuple[Any, set[str]]:
         return skeleton(config), set()
     model, info = load_shape(source.path, config)
     other = (key for key, *_ in info["mismatched_keys"])
-    return model, {OUTER + key for key in (*info["missing_keys"], *other)}
+    return model, {PEFT_PREFIX + key for key in (*info["missing_keys"], *other)}
 
 
 def _labels_of_head(stored: dict[str, Stored]) -> int | None:

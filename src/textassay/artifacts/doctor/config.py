@@ -14,7 +14,8 @@ from transformers import (
 from textassay.artifacts.doctor.findings import Diagnosis, read_object
 from textassay.data.labels import LabelMap
 from textassay.errors import first_line
-from textassay.models.classifier import SETTINGS_KEY, VOCABULARIES
+from textassay.models.classifier import VOCABULARIES
+from textassay.models.source import SETTINGS_KEY
 
 CONFIG = "config.json"
 MAPPING = "label_mapping.json"

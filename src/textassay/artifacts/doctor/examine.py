@@ -34,7 +34,7 @@ from textassay.artifacts.identify import (
 )
 from textassay.config.runs import FINISHED
 from textassay.errors import GateError
-from textassay.models.classifier import SETTINGS_KEY
+from textassay.models.source import SETTINGS_KEY
 
 
 def examine(path: Path, base: str | None = None) -> Diagnosis:
@@ -56,9 +56,9 @@ def examine(path: Path, base: str | None = None) -> Diagnosis:
 
 def refuse_wrong(diagnosis: Diagnosis) -> None:
     """GateError where anything is wrong."""
-    wrong = [finding for finding in diagnosis.findings if finding.severity == "wrong"]
+    wrong = diagnosis.count_wrong()
     if wrong:
-        count = "one thing is" if len(wrong) == 1 else f"{len(wrong)} things are"
+        count = "one thing is" if wrong == 1 else f"{wrong} things are"
         raise GateError(f"{diagnosis.path}: {count} wrong; predictions cannot be trusted.")
 
 
@@ -135,8 +135,6 @@ def _examine_hallmark(folder: Path, diagnosis: Diagnosis) -> dict[str, Any] | No
     diagnosis.facts["hallmark"] = (folder / FILE).is_file()
     try:
         hallmark = read_hallmark(folder)
-        if hallmark is not None and not isinstance(hallmark.get("base"), dict):
-            raise GateError(f"{folder / FILE}: is not a hallmark.")
         if hallmark is not None:
             check_files(folder, hallmark)
     except GateError as error:

@@ -47,9 +47,9 @@ class Diagnosis:
         """Add what someone should know."""
         self.findings.append(Finding(NOTE, what, advice))
 
-    def is_wrong(self) -> bool:
-        """Whether anything is wrong; notes do not count."""
-        return any(finding.severity == WRONG for finding in self.findings)
+    def count_wrong(self) -> int:
+        """How many things are wrong; notes do not count."""
+        return sum(finding.severity == WRONG for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for programs."""

@@ -15,8 +15,8 @@ import transformers
 from textassay.artifacts.doctor.findings import Diagnosis, several
 from textassay.artifacts.doctor.weights import Stored
 from textassay.errors import first_line
-from textassay.models.classifier import SETTINGS_KEY
 from textassay.models.heads import classifier_class
+from textassay.models.source import SETTINGS_KEY
 
 HEAD_ADVICE = "Save the model together with its head, or train again; without it, it guesses."
 FIT_ADVICE = "Put config.json and weights of one training together."

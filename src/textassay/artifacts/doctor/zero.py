@@ -11,11 +11,12 @@ from textassay.artifacts.doctor.model import FIT_ADVICE, HEAD_ADVICE, alone
 from textassay.artifacts.doctor.weights import read_header
 from textassay.artifacts.identify import ADAPTER_CONFIG, Identity
 from textassay.artifacts.zero.checkpoint import ZeroCheckpoint, open_checkpoint
+from textassay.artifacts.zero.files import places_beside
 from textassay.errors import DataError, UsageError, first_line
-from textassay.models.classifier import SETTINGS_KEY, skeleton
+from textassay.models.classifier import skeleton
+from textassay.models.source import SETTINGS_KEY
 
 COPY = "Copy the whole directory again from where it was written."
-PEFT = "base_model.model."
 
 
 def examine_zero(identity: Identity, base: str | None, diagnosis: Diagnosis) -> None:
@@ -86,8 +87,8 @@ def _config_beside(
 ) -> Path | None:
     """The config where a consolidation looks for it; a note where there is none."""
     step = checkpoint.folder.parent
-    wanted = ADAPTER_CONFIG if _is_adapter(checkpoint) else "config.json"
-    places = [step, step.parent, *([Path(base)] if base else [])]
+    wanted = ADAPTER_CONFIG if checkpoint.holds_adapter else "config.json"
+    places = [*places_beside(checkpoint.folder), *([Path(base)] if base else [])]
     found = next((place / wanted for place in places if (place / wanted).is_file()), None)
     if found is None:
         diagnosis.note(
@@ -96,10 +97,6 @@ def _config_beside(
             "Name a directory that has it with --base_model_path.",
         )
     return found
-
-
-def _is_adapter(checkpoint: ZeroCheckpoint) -> bool:
-    return any(placed.name.startswith(PEFT) for placed in checkpoint.trained)
 
 
 def _examine_adapter(config: Path, checkpoint: ZeroCheckpoint, diagnosis: Diagnosis) -> None:

@@ -31,6 +31,7 @@ OPTIMIZER = "optimizer_state_dict"
 MASTERS = {1: "single_partition_of_fp32_groups", 2: "single_partition_of_fp32_groups",
            3: "fp32_flat_groups"}  # fmt: skip
 BASE_OPTIMIZER = {1: "base_optimizer_state", 2: "base_optimizer_state", 3: OPTIMIZER}
+PEFT_PREFIX = "base_model.model."
 SHARED_MODEL_FILE = "mp_rank_00_model_states.pt"
 
 
@@ -52,6 +53,11 @@ class ZeroCheckpoint:
     shared: dict[str, str]
     masters: list[list[Stored]]
     others: list[StoredTensor]
+
+    @property
+    def holds_adapter(self) -> bool:
+        """Whether what was trained is an adapter of PEFT's and not a whole model."""
+        return any(placed.name.startswith(PEFT_PREFIX) for placed in self.trained)
 
     def numel(self) -> int:
         """How many trained elements there are."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from textassay.artifacts.identify import is_run
+from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL, is_run
 from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
-from textassay.artifacts.zero.files import StoredTensor
+from textassay.artifacts.zero.files import StoredTensor, places_beside
 from textassay.artifacts.zero.shards import write_shards
 from textassay.artifacts.zero.stream import Entry, nobody
 from textassay.errors import DataError, UsageError
@@ -20,7 +20,6 @@ from textassay.files import read_json, replacing, write_json
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMG]?)B?$", re.IGNORECASE)
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-ADAPTER_CONFIG = "adapter_config.json"
 RECORD = "consolidation.json"
 SHARD_SIZE = 5 * 10**9
 # The last layer of a classifier, as the families name it, an adapter's copy of it among them.
@@ -44,14 +43,13 @@ class Plan:
     """
 
     checkpoint: ZeroCheckpoint
-    stem: str
     beside: list[Path]
     borrowed: bool
 
     @property
     def is_adapter(self) -> bool:
-        """Whether the checkpoint holds an adapter and not a whole model."""
-        return self.stem == "adapter_model"
+        """Whether an adapter is written and not a whole model."""
+        return self.checkpoint.holds_adapter
 
     def bytes_in(self, dtype: torch.dtype) -> int:
         """How many bytes of trained weights there will be."""
@@ -59,19 +57,22 @@ class Plan:
 
     def summary(self) -> str:
         """What is there, in a few words."""
-        found = self.checkpoint
-        kind = "adapter" if self.is_adapter else "model"
-        return f"ZeRO stage {found.stage}, {found.world_size} ranks, {kind}"
+        return f"{self._format()}, {self._kind()}"
+
+    def _format(self) -> str:
+        return f"ZeRO stage {self.checkpoint.stage}, {self.checkpoint.world_size} ranks"
+
+    def _kind(self) -> str:
+        return ADAPTER if self.is_adapter else MODEL
 
     def describe(self) -> str:
         """What is there, in lines for the terminal."""
         found = self.checkpoint
-        kind = "adapter" if self.is_adapter else "model"
         frozen = f", {len(found.frozen)} frozen" if found.frozen else ""
         lines = [
             f"checkpoint {found.folder}",
-            f"format     ZeRO stage {found.stage}, {found.world_size} ranks",
-            f"holds      {kind}: {len(found.trained)} trained tensors{frozen}, "
+            f"format     {self._format()}",
+            f"holds      {self._kind()}: {len(found.trained)} trained tensors{frozen}, "
             f"{found.numel():,} trained parameters",
             f"beside     {', '.join(path.name for path in self.beside)}",
         ]
@@ -84,13 +85,11 @@ def plan_consolidation(checkpoint: ZeroCheckpoint, base_model_path: Path | None)
     Raises UsageError where there is no config, DataError where a tensor is empty or is not there.
     """
     step = checkpoint.folder.parent
-    places = [step, step.parent, *([base_model_path] if base_model_path else [])]
+    own = places_beside(checkpoint.folder)
+    places = [*own, *([base_model_path] if base_model_path else [])]
     beside = [found for name in COPIED if (found := _first(places, name))]
     names = {path.name for path in beside}
-    holds_adapter = any(
-        placed.name.startswith("base_model.model.") for placed in checkpoint.trained
-    )
-    wanted = ADAPTER_CONFIG if holds_adapter else "config.json"
+    wanted = ADAPTER_CONFIG if checkpoint.holds_adapter else "config.json"
     if wanted not in names:
         raise UsageError(
             f"{step}: has no {wanted}, without which nobody knows what the weights mean; name a "
@@ -99,13 +98,12 @@ def plan_consolidation(checkpoint: ZeroCheckpoint, base_model_path: Path | None)
     empty = [placed.name for placed in checkpoint.trained if placed.numel == 0]
     if empty:
         raise DataError(f"{checkpoint.folder}: the parameter {empty[0]} has no elements.")
-    if checkpoint.frozen and not checkpoint.stored_frozen and not holds_adapter:
+    if checkpoint.frozen and not checkpoint.stored_frozen and not checkpoint.holds_adapter:
         raise DataError(
             f"{checkpoint.folder}: {len(checkpoint.frozen)} frozen parameters are recorded and not "
             f"stored, {next(iter(checkpoint.frozen))} among them, so the model would not be whole."
         )
-    own = any((place / "config.json").is_file() for place in places[:2])
-    return Plan(checkpoint, "adapter_model" if holds_adapter else "model", beside, not own)
+    return Plan(checkpoint, beside, _first(own, "config.json") is None)
 
 
 def refuse_target(checkpoint: Path, base: str | None, out: Path, force: bool) -> None:
@@ -146,7 +144,8 @@ def consolidate(
             shutil.copyfile(path, scratch / path.name)
         name = str(dtype)[len("torch.") :]
         if (scratch / "config.json").is_file():
-            config = _config_of(scratch / "config.json")
+            complaint = "config.json: beside the checkpoint is no model config; mend it."
+            config = object_in(scratch / "config.json", complaint)
             labels = _as_many_labels(config, plan) if plan.borrowed else {}
             named = {} if plan.is_adapter else {"dtype": name}
             write_json(scratch / "config.json", {**config, **labels, **named})
@@ -161,13 +160,14 @@ def consolidate(
     return [out / shard.name for shard in shards]
 
 
-def _config_of(path: Path) -> dict[str, Any]:
+def object_in(path: Path, complaint: str) -> dict[str, Any]:
+    """The object in a JSON file. DataError with the complaint where there is none."""
     try:
         content = read_json(path)
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise DataError(f"{path.name}: beside the checkpoint is no model config; mend it.")
+        raise DataError(complaint)
     return content
 
 
@@ -230,7 +230,8 @@ def _write_shards(
     buffer = torch.empty(BYTES_AT_ONCE, dtype=torch.uint8)
     entries = [_entry(name, tensor, dtype, buffer) for name, tensor in saved_tensors(plan)]
     # PEFT reads one file.
-    return write_shards(entries, folder, plan.stem, None if plan.is_adapter else limit, wrote)
+    stem, most = ("adapter_model", None) if plan.is_adapter else ("model", limit)
+    return write_shards(entries, folder, stem, most, wrote)
 
 
 def _entry(name: str, tensor: StoredTensor, dtype: torch.dtype, buffer: torch.Tensor) -> Entry:

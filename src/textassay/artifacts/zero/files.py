@@ -73,6 +73,11 @@ def find_step_folder(path: Path) -> Path:
     raise UsageError(f"{path}: holds no ZeRO checkpoint (no global_stepN/ and no `latest`).")
 
 
+def places_beside(step_folder: Path) -> list[Path]:
+    """Where the configs of a checkpoint may lie: in `checkpoint-N/`, or in the run above."""
+    return [step_folder.parent, step_folder.parent.parent]
+
+
 def _number(path: Path) -> int:
     digits = re.search(r"(\d+)$", path.name)
     return int(digits[1]) if digits else -1

@@ -9,12 +9,19 @@ from typing import Any
 import torch
 
 from textassay.artifacts.hallmark import stamp, verify_in_fresh_process
+from textassay.artifacts.identify import ADAPTER_CONFIG
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.merging import publish_merged
 from textassay.artifacts.zero.checkpoint import open_checkpoint
-from textassay.artifacts.zero.consolidate import SHARD_SIZE, Plan, consolidate, plan_consolidation
+from textassay.artifacts.zero.consolidate import (
+    SHARD_SIZE,
+    Plan,
+    consolidate,
+    object_in,
+    plan_consolidation,
+)
 from textassay.errors import DataError, GateError, UsageError
-from textassay.files import read_json, replacing
+from textassay.files import replacing
 from textassay.models.source import find_model
 
 # What our trainer leaves beside ZeRO's states, so that a hallmark can say where they came from.
@@ -48,8 +55,8 @@ def plan_artifact(checkpoint: Path, base: str | None) -> Plan:
     folder = find_model(base).path if base else None
     plan = plan_consolidation(opened, folder)
     if plan.is_adapter and not any(path.name == "config.json" for path in plan.beside):
-        adapter = next(path for path in plan.beside if path.name == "adapter_config.json")
-        config = _object(adapter)
+        adapter = next(path for path in plan.beside if path.name == ADAPTER_CONFIG)
+        config = object_in(adapter, f"{adapter}: is not a JSON object; mend it.")
         named = config.get("base_model_name_or_path")
         if named:
             found = find_model(str(named), config.get("revision"))
@@ -120,7 +127,7 @@ def facts_beside(step_folder: Path) -> dict[str, Any] | None:
     path = step_folder.parent / HALLMARK_FACTS
     if not path.is_file():
         return None
-    content = _object(path)
+    content = object_in(path, f"{path}: is not a JSON object; mend it.")
     found = {name: content.get(name) for name in FACTS}
     texts = found["texts"]
     good = all(isinstance(found[name], kind) for name, kind in FACTS.items())
@@ -138,13 +145,3 @@ def refuse_other_base(loaded: Loaded, facts: dict[str, Any]) -> None:
             "was trained on (its weights have another hash); name the right one with "
             "--base_model_path."
         )
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: is not a JSON object; mend it.")
-    return content
