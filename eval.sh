@@ -12,7 +12,7 @@ main() {
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
   # shellcheck source-path=SCRIPTDIR source=scripts/environment.sh
   source "$root/scripts/environment.sh"
-  find_python "$root" ""
+  find_python "$root" onnx,serving
   local -a places=()
   while (($#)) && [[ $1 != -* ]]; do
     places+=("$1")

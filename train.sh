@@ -10,7 +10,7 @@ main() {
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
   # shellcheck source-path=SCRIPTDIR source=scripts/environment.sh
   source "$root/scripts/environment.sh"
-  find_python "$root" ""
+  find_python "$root" onnx,serving
   exec "$PYTHON" "$root/scripts/train_batch.py" "$@"
 }
 

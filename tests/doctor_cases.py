@@ -174,7 +174,7 @@ WRONG = [
     Case("no weights", "bert", remove(WEIGHTS), "has a config.json, and no weights beside it"),
     Case("pickle cut off", "bert", lambda folder: (as_pickle(folder), cut("pytorch_model.bin")(
         folder)), "pytorch_model.bin: is cut off, or holds more than tensors"),
-    Case("onnx empty", "bert", _as_empty_onnx, "model.onnx: is empty"),
+    Case("onnx empty", "bert", _as_empty_onnx, "is no ONNX file that can be run"),
     Case("our settings no object", "our mlp", edit(CONFIG, textassay=[1]), "config.json: textass"),
     Case("hallmark of odd content", "our full", edit("hallmark.json", base=[1]), "is not a hal"),
     Case("hallmark no JSON", "our full", put("hallmark.json", "{"), "hallmark.json: is not a hal"),

@@ -37,7 +37,7 @@ KINDS: list[tuple[str, Files, str]] = [
                             "model.safetensors": ""}, "adapter"),
     ("adapter without weights", {"adapter_config.json": {}}, "adapter"),
     ("onnx", {"model.onnx": "", "config.json": CLASSIFIER}, "onnx"),
-    ("quantised onnx", {"model_quantized.onnx": ""}, "onnx"),
+    ("quantised onnx", {"model_quantized.onnx": ""}, "onnx-int8"),
     ("run", {"config.yaml": "fingerprint: sha256:0\n", "model/config.json": CLASSIFIER}, "run"),
     ("job", {"config.yaml": "data: {}\n"}, "unknown"),
     ("config alone", {"config.json": CLASSIFIER}, "unknown"),

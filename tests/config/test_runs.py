@@ -30,7 +30,7 @@ OTHER = {
     "training.early_stopping_threshold": "0.1", "training.logging_steps": "5",
     "training.report_to": "tensorboard", "evaluation.confidence": "0.9",
     "evaluation.bootstrap_samples": "500", "evaluation.baselines": "false",
-    "evaluation.probe_rows": "4", "method.r": "4", "training.adam_beta1": "0.8",
+    "evaluation.calibrate": "false", "evaluation.probe_rows": "4", "method.r": "4", "training.adam_beta1": "0.8",
     "data.labels": "a,b", "model.head": "mlp", "model.load_in_4bit": "true",
     "model.bnb_4bit_quant_type": "fp4", "model.bnb_4bit_use_double_quant": "false",
     "model.bnb_4bit_compute_dtype": "float32", "artifact.save_merged": "true",
@@ -50,8 +50,9 @@ def run(tmp_path):
 def test_there_is_another_value_for_every_setting_that_counts():
     # save_bin counts as well, but it goes with final_model_dir and cannot change alone.
     harmless = {"name", "seeds", "launcher", "artifact.runs_dir", "artifact.save_bin"}
-    # What counts for DeepSpeed alone is held in tests/training/test_zero.py.
-    apart = ("resources.", "deepspeed.")
+    # What counts for DeepSpeed alone is held in tests/training/test_zero.py, a teacher's in
+    # tests/config/test_distillation.py.
+    apart = ("resources.", "deepspeed.", "distillation.")
     counts = {k for k in flatten(Job()) if k not in harmless and not k.startswith(apart)}
     assert counts - OTHER.keys() == set()
 

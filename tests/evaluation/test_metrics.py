@@ -15,7 +15,7 @@ from textassay.evaluation.metrics import (
     roc_auc,
     score,
 )
-from textassay.models.predict import softmax
+from textassay.models.probabilities import softmax
 
 
 def random_case(seed: int, rows: int, labels: int) -> tuple[np.ndarray, np.ndarray]:

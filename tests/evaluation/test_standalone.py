@@ -16,12 +16,12 @@ from tests.commands_for_tests import assert_refused, script
 from tests.comparisons_for_tests import LABELS
 from tests.stored_runs_for_tests import Place, make_place, rows_csv
 
-from textassay.files import read_json
+from textassay.files import read_json, write_json
 
 USAGE, GATE, DATA = 2, 3, 65
 FILES = {
     "all_results.json", "confusion_matrix.png", "label_mapping.json", "predictions.parquet",
-    "report.html", "test_results.json", "test_summary.txt",
+    "reliability.png", "report.html", "test_results.json", "test_summary.txt",
 }  # fmt: skip
 
 
@@ -61,6 +61,36 @@ def test_an_artifact_is_named_and_evaluated_on_its_own_test_rows(
     assert [one["name"] for one in found["baselines"]] == ["TF-IDF", "majority"]
     assert found["hallmark"].startswith("sha256:") and found["bootstrap_samples"] == 100
     assert found["verdict"] in done.stdout and "TF-IDF" in done.stdout
+
+
+def test_the_temperature_of_an_artifact_is_applied(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    warm = Path(shutil.copytree(made.b / "model", tmp_path / "warm"))
+    (warm / "hallmark.json").unlink()
+    config = read_json(warm / "config.json")
+    config["textassay"]["temperature"] = 4.0
+    write_json(warm / "config.json", config)
+    for number, place in enumerate((made.b / "model", warm)):
+        done = evaluate(place, "--data_path", made.data, "--output_dir", f"out{number}")
+        assert done.exit_code == 0, done.output
+    raw, found = figures(Path("out0")), figures(Path("out1"))
+    assert raw["calibration"] is None and found["calibration"]["temperature"] == 4
+    assert found["test_macro_f1"] == raw["test_macro_f1"]
+    for name in ("log_loss", "ece"):
+        assert found["calibration"]["before"][name]["value"] == raw[f"test_{name}"]
+        assert found["calibration"]["after"][name]["value"] == found[f"test_{name}"]
+        assert found[f"test_{name}"] != raw[f"test_{name}"]
+    assert "Calibrated, temperature 4: log_loss" in done.stdout
+    rows = [pq.read_table(Path(out) / "predictions.parquet") for out in ("out0", "out1")]
+    assert rows[0]["predicted"] == rows[1]["predicted"]
+    assert max(rows[1]["score"].to_pylist()) < max(rows[0]["score"].to_pylist())
+    for out, says in (("out0", "no, the artifact has no"), ("out1", "temperature 4, as the")):
+        assert says in (Path(out) / "report.html").read_text()
+    config["textassay"]["temperature"] = -1
+    write_json(warm / "config.json", config)
+    refused = evaluate(warm, "--data_path", made.data, "--output_dir", "out")
+    assert_refused_at_the_end(refused, GATE, "temperature is -1")
 
 
 def test_the_usual_folder_is_beside_the_artifact_and_not_written_twice(

@@ -46,7 +46,7 @@ def test_a_packaged_copy_with_another_hash_is_not_taken(
     monkeypatch: pytest.MonkeyPatch, no_sockets: None
 ) -> None:
     package = source.PACKAGED[MINILM][0]
-    monkeypatch.setitem(source.PACKAGED, MINILM, (package, "sha256:0000"))
+    monkeypatch.setitem(source.PACKAGED, MINILM, (package, "sha256:0000", "apache-2.0"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UsageError, match="does not have the published hash"):
         find_model(MINILM)

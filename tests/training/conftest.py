@@ -23,23 +23,24 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_run(tiny_base: Path, tmp_path: Path) -> Callable[..., Run]:
     """make_run(folder, setting=value, …): a run of some thirty steps."""
+    return lambda folder="run", **told: run_on(tiny_base, tmp_path / folder, **told)
 
-    def make(folder: str = "run", seed: int = 0, launcher: str = "lora", **settings: Any) -> Run:
-        given = {
-            "data.name": "sentiment5_en",
-            "data.max_samples": 160,
-            "model.model_name_or_path": str(tiny_base),
-            "model.max_seq_length": 32,
-            "training.per_device_train_batch_size": 16,
-            "training.num_train_epochs": 3,
-            "evaluation.baselines": "false",
-            "evaluation.bootstrap_samples": 100,
-            "evaluation.probe_rows": 4,
-            **{key.replace("__", "."): value for key, value in settings.items()},
-        }
-        if launcher == "lora":
-            given.setdefault("method.target_modules", "query,value")
-        job, _ = resolve_job(None, None, {}, given, launcher)
-        return Run(job, seed, tmp_path / folder)
 
-    return make
+def run_on(base: Path, folder: Path, seed: int = 0, launcher: str = "lora", **settings: Any) -> Run:
+    """A run of some thirty steps in this folder."""
+    given = {
+        "data.name": "sentiment5_en",
+        "data.max_samples": 160,
+        "model.model_name_or_path": str(base),
+        "model.max_seq_length": 32,
+        "training.per_device_train_batch_size": 16,
+        "training.num_train_epochs": 3,
+        "evaluation.baselines": "false",
+        "evaluation.bootstrap_samples": 100,
+        "evaluation.probe_rows": 4,
+        **{key.replace("__", "."): value for key, value in settings.items()},
+    }
+    if launcher == "lora":
+        given.setdefault("method.target_modules", "query,value")
+    job, _ = resolve_job(None, None, {}, given, launcher)
+    return Run(job, seed, folder)

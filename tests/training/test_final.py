@@ -103,7 +103,10 @@ def test_every_artifact_of_a_run_gives_the_same_logits(whole: Run) -> None:
     final = final_of(whole)
     folders = {"model": whole.model_dir, "merged": whole.path / "merged", "final": final,
                "adapter": final / "adapter"}  # fmt: skip
-    found = {name: Classifier.load(path).logits(TEXTS) for name, path in folders.items()}
+    classifiers = {name: Classifier.load(path) for name, path in folders.items()}
+    found = {name: classifier.logits(TEXTS) for name, classifier in classifiers.items()}
+    temperatures = {classifier.temperature for classifier in classifiers.values()}
+    assert len(temperatures) == 1 and temperatures != {1.0}
     np.testing.assert_array_equal(found["adapter"], found["model"])
     np.testing.assert_array_equal(found["final"], found["merged"])
     np.testing.assert_allclose(found["merged"], found["model"], atol=1e-4)

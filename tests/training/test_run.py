@@ -15,6 +15,7 @@ from textassay.data.load import load_dataset
 from textassay.errors import GateError, TextassayError, UsageError
 from textassay.evaluation.metrics import point_scores
 from textassay.files import read_json
+from textassay.models.probabilities import softmax
 from textassay.training import publish
 from textassay.training.run import run_training
 
@@ -23,7 +24,7 @@ FILES = {
     "config.yaml", "provenance.json", "train_results.json", "eval_results.json",
     "test_results.json", "all_results.json", "test_summary.txt", "trainer_state.json",
     "label_mapping.json", "predictions.parquet", "confusion_matrix.png", "learning_curves.png",
-    "report.html", "finished.json", "model",
+    "reliability.png", "report.html", "finished.json", "model",
 }  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def test_a_run_leaves_the_files_that_it_promises(finished: Run) -> None:
     assert len(names - FILES) <= 2  # the best checkpoint and the last one
     assert finished.is_finished()
     assert "4 probe rows" in verify(finished.model_dir)
-    for picture in ("confusion_matrix.png", "learning_curves.png"):
+    for picture in ("confusion_matrix.png", "learning_curves.png", "reliability.png"):
         assert (finished.path / picture).read_bytes().startswith(b"\x89PNG")
 
 
@@ -48,7 +49,8 @@ def test_the_results_are_those_of_the_saved_artifact(finished: Run) -> None:
     table = load_dataset(finished.job.data).splits["test"]
     classifier = Classifier.load(finished.model_dir)
     truth = np.array([classifier.labels.index(label) for label in table["label"].to_pylist()])
-    again = point_scores(truth, classifier.logits(table["text"].to_pylist()))
+    probabilities = classifier.predict_proba(table["text"].to_pylist())
+    again = point_scores(truth, np.log(probabilities))
     stored = read_json(finished.path / "test_results.json")
     for name, value in again.items():
         assert stored[f"test_{name}"] == pytest.approx(value, abs=1e-6), name
@@ -57,11 +59,52 @@ def test_the_results_are_those_of_the_saved_artifact(finished: Run) -> None:
     columns = [predictions[name].to_pylist() for name in ("predicted", "label")]
     right = [one == other for one, other in zip(*columns, strict=True)]
     assert np.mean(right) == pytest.approx(stored["test_accuracy"])
+    for index, label in enumerate(classifier.labels):
+        column = predictions[f"probability of {label}"].to_numpy()
+        np.testing.assert_allclose(column, probabilities[:, index], atol=1e-6)
+
+
+def test_the_probabilities_are_calibrated_on_the_validation_rows(finished: Run) -> None:
+    evaluated, tested = (read_json(finished.path / f"{name}_results.json")
+                         for name in ("eval", "test"))  # fmt: skip
+    fitted = evaluated["calibration"]
+    assert fitted["rows"] == evaluated["eval_rows"] and fitted["fitted_on"] == "validation"
+    classifier = Classifier.load(finished.model_dir)
+    temperature = read_json(finished.model_dir / "config.json")["textassay"]["temperature"]
+    assert temperature == fitted["temperature"] == classifier.temperature != 1
+    rows = load_dataset(finished.job.data).splits
+    for split, results in (("validation", evaluated), ("test", tested)):
+        found = results["calibration"]
+        truth = [classifier.labels.index(label) for label in rows[split]["label"].to_pylist()]
+        logits = classifier.logits(rows[split]["text"].to_pylist())
+        for part, at in (("before", 1), ("after", temperature)):
+            scores = point_scores(np.array(truth), logits / at)
+            for name in ("log_loss", "ece"):
+                assert found[part][name]["value"] == pytest.approx(scores[name], abs=1e-6)
+    assert fitted["after"]["log_loss"]["value"] <= fitted["before"]["log_loss"]["value"]
+    # The hallmark's logits know nothing of it.
+    probe = read_json(finished.model_dir / "hallmark.json")["probe"]
+    np.testing.assert_allclose(classifier.logits(probe["texts"]), probe["logits"], atol=1e-3)
+    said = f"temperature {temperature:.4g}, fitted on {fitted['rows']} validation rows"
+    for place in ("report.html", "test_summary.txt", "model/README.md"):
+        assert said in (finished.path / place).read_text(), place
+
+
+def test_calibration_can_be_switched_off(make_run, capsys: pytest.CaptureFixture) -> None:
+    run = make_run(evaluation__calibrate="false", training__max_steps=2)
+    run_training(run)
+    assert "calibrated no, evaluation.calibrate is false" in capsys.readouterr().err
+    assert "temperature" not in read_json(run.model_dir / "config.json")["textassay"]
+    assert Classifier.load(run.model_dir).temperature == 1
+    assert read_json(run.path / "test_results.json")["calibration"] is None
+    assert read_json(run.path / "eval_results.json")["calibration"]["temperature"] is None
+    for place in ("report.html", "test_summary.txt", "model/README.md"):
+        assert "no, evaluation.calibrate is false" in (run.path / place).read_text(), place
 
 
 def test_the_report_stands_alone(finished: Run) -> None:
     page = (finished.path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3
     assert "http://" not in page and "https://" not in page
     stored = read_json(finished.path / "test_results.json")
     assert f"{stored['test_accuracy']:.3f}" in page
@@ -94,10 +137,11 @@ def test_a_full_run_saves_a_model_that_transformers_loads_alone(make_run) -> Non
 
     run = make_run(launcher="full", training__learning_rate=1e-3)
     run_training(run)
-    ours = Classifier.load(run.model_dir).predict("Heaven, and they do takeaway.")
-    theirs = pipeline("text-classification", str(run.model_dir))("Heaven, and they do takeaway.")
-    assert theirs[0]["label"] == ours["label"]
-    assert theirs[0]["score"] == pytest.approx(ours["score"], abs=1e-4)
+    ours, text = Classifier.load(run.model_dir), "Heaven, and they do takeaway."
+    theirs = pipeline("text-classification", str(run.model_dir))(text)
+    assert theirs[0]["label"] == ours.predict(text)["label"]
+    # It does not know the temperature.
+    assert theirs[0]["score"] == pytest.approx(softmax(ours.logits([text])).max(), abs=1e-4)
 
 
 def test_a_prompt_reaches_training_and_prediction(make_run) -> None:

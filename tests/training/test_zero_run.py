@@ -83,7 +83,15 @@ def test_the_evaluator_agrees_on_run_artifact_and_checkpoint(
         results = read_json((run if place == run else tmp_path / str(number)) / "test_results.json")
         found.append({k: v for k, v in results.items() if k not in ("hallmark", "evaluated")})
     assert found[0]["test_rows"] == 80 and found[0]["baselines"]
-    assert all(one == found[0] for one in found[1:])
+    assert found[1] == found[0] and found[3] == found[2]
+    # A checkpoint is not calibrated, so what a temperature changes is as it was before.
+    calibrated, probable = found[0]["calibration"], ("log_loss", "ece", "roc_auc")
+    assert calibrated["temperature"] != 1 and found[2]["calibration"] is None
+    for name in ("log_loss", "ece"):
+        assert found[2][f"test_{name}"] == calibrated["before"][name]["value"]
+    others = found[0].keys() - {"calibration", "intervals", *(f"test_{n}" for n in probable)}
+    assert {name: found[2][name] for name in others} == {name: found[0][name] for name in others}
+    assert "A checkpoint is not calibrated" in done.output
     for name in ("report.html", "test_summary.txt", "predictions.parquet", "confusion_matrix.png"):
         assert (run / name).is_file() and (tmp_path / "1" / name).is_file()
     again = CliRunner().invoke(evaluate, [str(run)])

@@ -1,27 +1,50 @@
 """Prediction from Python: `Classifier.load(DIR).predict(["…"])`."""
 
+import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Protocol, Self, overload
 
 import numpy as np
 
 from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
-from textassay.artifacts.kinds import Loaded, load_artifact
+from textassay.artifacts.onnx_files import onnx_kind
 from textassay.console import warn
-from textassay.data.encode import encode_texts
-from textassay.models.device import find_device
-from textassay.models.predict import compute_logits, softmax
-from textassay.models.source import find_model
+from textassay.data.labels import LabelMap
+from textassay.errors import DataError
+from textassay.models.probabilities import softmax
+
+# The first file of a run.
+CONFIG = "config.yaml"
+# Texts that are looked at together to find those of similar length.
+WINDOW = 4096
+
+
+class Predictor(Protocol):
+    """What a classifier needs of an artifact in memory: `Loaded` in torch, or an `OnnxModel`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def labels(self) -> LabelMap: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    def ids(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray: ...
 
 
 class Classifier:
-    """An artifact that answers. Safe to use from several threads."""
+    """An artifact that answers. Safe to use from several threads.
 
-    def __init__(self, loaded: Loaded, batch_size: int = 64) -> None:
-        self._loaded = loaded
-        self._batch_size = batch_size
+    It also stands where a text-classification `pipeline` of transformers is expected: call it.
+    """
+
+    def __init__(self, predictor: Predictor, hallmark: dict[str, Any] | None = None) -> None:
+        self._predictor = predictor
+        self.hallmark = hallmark
         # A fast tokenizer's truncation settings are shared state.
         self._lock = threading.Lock()
 
@@ -32,47 +55,87 @@ class Classifier:
         base: str | None = None,
         device: str = "auto",
         check_hashes: bool = False,
+        threads: int | None = None,
     ) -> Self:
-        """Load an artifact, or any transformers classifier, from a directory or by its hub name.
+        """Load an artifact, or any transformers classifier, from a directory or by its hub name;
+        of a run its model/.
 
         `base` names the base of an adapter where it lies elsewhere than the adapter says.
-        `check_hashes` also compares every file with the hallmark. Raises GateError where the
-        artifact is not what its hallmark says, UsageError where there is none.
+        `check_hashes` also compares every file with the hallmark. `threads` is how many threads
+        work on a batch; all CPUs unless it is given. Raises GateError where the artifact is not
+        what its hallmark says, UsageError where there is none. An ONNX artifact is loaded without
+        torch.
         """
-        path = Path(folder)
-        if not path.exists():
-            path = find_model(str(folder)).path
+        path = _find(folder)
         hallmark = read_hallmark(path)
         if hallmark is None:
             warn(f"{path}: carries no hallmark; nothing proves what it is")
         elif check_hashes:
             check_files(path, hallmark)
-        loaded = load_artifact(path, base)
+        predictor = _open(path, base, device, threads)
         if hallmark is not None:
-            check_loaded(loaded, hallmark, path)
-        loaded.model.to(find_device(device))
-        return cls(loaded)
+            check_loaded(predictor, hallmark, path)
+        return cls(predictor, hallmark)
 
     @property
     def labels(self) -> list[str]:
         """The label names, in the order of the probabilities."""
-        return list(self._loaded.labels.names)
+        return list(self._predictor.labels.names)
+
+    @property
+    def kind(self) -> str:
+        """`adapter`, `model`, `onnx` or `onnx-int8`."""
+        return self._predictor.kind
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by to be calibrated; 1 where the artifact was not calibrated."""
+        return self._predictor.temperature
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a text is cut to."""
+        return self._predictor.max_length
+
+    def ids(self, texts: Iterable[str]) -> list[list[int]]:
+        """The token ids of each text, prompt included, cut to `max_length`.
+
+        Raises DataError for a text that is no valid Unicode, with its number from 1.
+        """
+        listed = list(texts)
+        with self._lock:
+            try:
+                return self._predictor.ids(listed) if listed else []
+            except (UnicodeEncodeError, TypeError, ValueError):
+                _refuse_no_texts(listed)
+                raise
 
     def logits(self, texts: Iterable[str]) -> np.ndarray:
-        """Logits of shape [texts, labels], fp32."""
-        listed = list(texts)
-        if not listed:
-            return np.empty((0, len(self.labels)), dtype=np.float32)
-        loaded = self._loaded
-        with self._lock:
-            ids, _ = encode_texts(listed, loaded.tokenizer, loaded.max_length, loaded.prompt)
-            return compute_logits(
-                loaded.model, ids, loaded.tokenizer.pad_token_id, self._batch_size
-            )
+        """Logits of shape [texts, labels], fp32, before calibration."""
+        return self._logits_of_ids(self.ids(texts))
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """Probabilities of shape [texts, labels]; every row sums to 1."""
-        return softmax(self.logits(texts))
+        """Calibrated probabilities of shape [texts, labels]; every row sums to 1."""
+        return self.proba_of_ids(self.ids(texts))
+
+    def proba_of_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """The same for texts whose `ids` are known already."""
+        return softmax(self._logits_of_ids(ids), self.temperature)
+
+    def _logits_of_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        if not ids:
+            return np.empty((0, len(self.labels)), dtype=np.float32)
+        with self._lock:
+            return self._predictor.logits(ids)
+
+    def stream(self, texts: Iterable[str], window: int = WINDOW) -> Iterator[np.ndarray]:
+        """The probabilities of one text after another, each of shape [labels], in their order.
+
+        Texts are taken from the iterable `window` at a time, so any number of them passes.
+        """
+        remaining = iter(texts)
+        while several := list(itertools.islice(remaining, window)):
+            yield from self.predict_proba(several)
 
     @overload
     def predict(self, texts: str) -> dict[str, Any]: ...  # type: ignore[overload-overlap]
@@ -91,3 +154,58 @@ class Classifier:
                  "probabilities": probabilities}
             )  # fmt: skip
         return answers
+
+    def __call__(self, inputs: str | Iterable[str], top_k: int | None = 1) -> list[Any]:
+        """What a text-classification `pipeline` of transformers answers.
+
+        A dictionary of label and score for each text in a list, also for a single one; with `top_k`
+        other than 1 (None for all labels) a list of them for each text, the best first.
+        """
+        rows = self.predict_proba([inputs] if isinstance(inputs, str) else inputs)
+        best_first = np.argsort(-rows, axis=1, kind="stable")[:, :top_k]
+        answers = [
+            [{"label": self.labels[index], "score": float(row[index])} for index in best]
+            for row, best in zip(rows, best_first, strict=True)
+        ]
+        if top_k == 1:
+            return [answer[0] for answer in answers]
+        return answers[0] if isinstance(inputs, str) else answers
+
+
+def _find(folder: str | Path) -> Path:
+    path = Path(folder)
+    if path.exists():
+        is_run = (path / CONFIG).is_file() and (path / "model").is_dir()
+        return path / "model" if is_run else path
+    from textassay.models.source import find_model  # torch
+
+    return find_model(str(folder)).path
+
+
+def _open(path: Path, base: str | None, device: str, threads: int | None) -> Predictor:
+    if onnx_kind(path):
+        from textassay.artifacts.onnx_model import OnnxModel
+
+        return OnnxModel(path, threads, device)
+    import torch
+
+    from textassay.artifacts.kinds import Loaded, load_artifact
+    from textassay.models.device import find_device
+
+    if threads:
+        torch.set_num_threads(threads)
+    loaded: Loaded = load_artifact(path, base)
+    loaded.model.to(find_device(device))
+    return loaded
+
+
+def _refuse_no_texts(texts: list[str]) -> None:
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise DataError(f"text {number}: is {type(text).__name__} and no string.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"text {number}: holds half of a surrogate pair; it is not valid text."
+            ) from None

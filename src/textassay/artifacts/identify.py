@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textassay.artifacts.onnx_files import onnx_kind
 from textassay.artifacts.zero.files import STEP, find_step_folder, places_beside
 from textassay.config.runs import stored_config
 from textassay.errors import DataError, UsageError
@@ -15,10 +16,9 @@ from textassay.files import read_json
 from textassay.models.source import SETTINGS_KEY, weight_files
 
 RUN, ADAPTER, MODEL, BASE_MODEL = "run", "adapter", "model", "base model"
-ZERO, ONNX, UNKNOWN = "ZeRO checkpoint", "onnx", "unknown"
+ZERO, UNKNOWN = "ZeRO checkpoint", "unknown"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-ONNX_FILES = ("model.onnx", "model_quantized.onnx")
 INDEX = "model.safetensors.index.json"
 CLASSIFIER = "ForSequenceClassification"
 
@@ -110,7 +110,7 @@ def _kind_by_weights(path: Path) -> str | None:
         if (path / ADAPTER_CONFIG).is_file():
             return ADAPTER
         return MODEL if _is_classifier(path / "config.json") else BASE_MODEL
-    return ONNX if any((path / name).is_file() for name in ONNX_FILES) else None
+    return onnx_kind(path)
 
 
 def _has_weights(path: Path) -> bool:

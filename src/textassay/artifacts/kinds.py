@@ -2,30 +2,42 @@
 
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import safe_open
 from transformers import AutoConfig
 
 from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
+from textassay.artifacts.onnx_files import ONNX_INT8, onnx_kind
+from textassay.artifacts.onnx_model import OnnxModel
+from textassay.data.encode import encode_texts
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError, UsageError, first_line
-from textassay.files import read_json
+from textassay.files import read_json, replacing, write_json
 from textassay.models.bottleneck import register
 from textassay.models.classifier import UNREADABLE, load_tokenizer, load_weights, skeleton
 from textassay.models.methods import is_adapter
-from textassay.models.quantization import dequantized
+from textassay.models.predict import compute_logits
+from textassay.models.quantization import dequantized, is_quantized
 from textassay.models.source import SETTINGS_KEY, Source, find_model
 
 WEIGHTS = {ADAPTER: "adapter_model.safetensors", MODEL: "model.safetensors"}
+# The names that programs before safetensors look for.
+BIN = {WEIGHTS[ADAPTER]: "adapter_model.bin", WEIGHTS[MODEL]: "pytorch_model.bin"}
 
 
 @dataclass
 class Loaded:
-    """An artifact in memory, in fp32 on the CPU, with what it needs to read a text."""
+    """An artifact in memory, in fp32 on the CPU, with what it needs to read a text.
+
+    `model` is a module of torch or an `OnnxModel`. Logits divided by `temperature` are calibrated;
+    it is 1 where the artifact was not calibrated.
+    """
 
     kind: str
     model: Any
@@ -34,19 +46,44 @@ class Loaded:
     max_length: int
     prompt: Prompt | None
     base: Source | None
+    temperature: float = 1.0
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it computes with fewer than 16 bits: a base in 4 bits, or INT8."""
+        return is_quantized(self.model) or self.kind == ONNX_INT8
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, prompt included, cut to `max_length`."""
+        return encode_texts(list(texts), self.tokenizer, self.max_length, self.prompt)[0]
+
+    def logits(
+        self, input_ids: Sequence[Sequence[int]], batch_size: int = 64, device: Any = None
+    ) -> np.ndarray:
+        """Logits of shape [rows, labels] in fp32, before the temperature.
+
+        The model is moved to `device`, or stays where it is.
+        """
+        if isinstance(self.model, OnnxModel):
+            return self.model.logits(input_ids, batch_size)
+        model = self.model.to(device) if device else self.model
+        return compute_logits(model, input_ids, self.tokenizer.pad_token_id, batch_size)
 
 
 def find_kind(folder: Path) -> str:
-    """`adapter` or `model`. Raises UsageError for a directory that is neither."""
+    """`adapter`, `model`, `onnx` or `onnx-int8`. UsageError for a directory that is neither."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such directory.")
+    onnx = onnx_kind(folder)
+    if onnx:
+        return onnx
     if (folder / ADAPTER_CONFIG).is_file():
         return ADAPTER
     if (folder / "config.json").is_file():
         return MODEL
     raise UsageError(
-        f"{folder}: is no artifact (neither adapter_config.json nor config.json is in it); a run's "
-        "artifact is in its model/ directory."
+        f"{folder}: is no artifact (neither adapter_config.json, nor config.json, nor an ONNX file "
+        "is in it); a run's artifact is in its model/ directory."
     )
 
 
@@ -81,6 +118,25 @@ def write_configs(model: Any, folder: Path) -> None:
         config.save_pretrained(folder)
 
 
+def write_bin(folder: Path) -> None:
+    """The weights in a folder once more, under the names that older programs look for."""
+    import torch
+    from safetensors.torch import load_file
+
+    for safe, pickled in BIN.items():
+        if (folder / safe).is_file():
+            with replacing(folder / pickled) as scratch:
+                torch.save(load_file(folder / safe), scratch)
+
+
+def set_temperature(folder: Path, loaded: Loaded, temperature: float) -> None:
+    """Store the temperature in an artifact's config.json, and in the artifact as it was loaded."""
+    content = read_json(folder / "config.json")
+    content[SETTINGS_KEY] = {**(content.get(SETTINGS_KEY) or {}), "temperature": temperature}
+    write_json(folder / "config.json", content)
+    loaded.temperature = temperature
+
+
 def restore_weights(model: Any, folder: Path) -> None:
     """Put saved weights back into a model of the same make; every tensor must find its place."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -110,6 +166,8 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
     GateError where the directory does not hold a whole classifier.
     """
     kind = find_kind(folder)
+    if onnx_kind(folder):
+        return _load_onnx(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries', about names that they will change
         try:
@@ -148,7 +206,29 @@ def _load(folder: Path, kind: str, base: str | None) -> Loaded:
         settings.get("max_seq_length") or _longest_input(tokenizer, config),
         Prompt(**prompt) if prompt else None,
         source,
+        _temperature(folder, settings),
     )
+
+
+def _temperature(folder: Path, settings: dict[str, Any]) -> float:
+    """What the logits are divided by; 1 where the artifact was not calibrated."""
+    stored = settings.get("temperature")
+    if stored is None:
+        return 1.0
+    if isinstance(stored, int | float) and 0 < stored < float("inf"):
+        return float(stored)
+    raise GateError(
+        f"{folder}: config.json: the temperature is {stored!r}, no number above 0; it was changed."
+    )
+
+
+def _load_onnx(folder: Path) -> Loaded:
+    model = OnnxModel(folder)
+    settings = model.settings
+    return Loaded(
+        model.kind, model, load_tokenizer(str(folder)), settings.labels, settings.max_length,
+        settings.prompt, None, settings.temperature,
+    )  # fmt: skip
 
 
 def read_config(folder: Path) -> Any:

@@ -1,6 +1,7 @@
 """An adapter and its base as one plain model."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ import torch
 from peft import PeftModel
 
 from textassay.artifacts.hallmark import read_hallmark, restamp, verify_in_fresh_process
-from textassay.artifacts.kinds import load_adapter, load_artifact, read_config, save_weights
+from textassay.artifacts.kinds import (
+    load_adapter,
+    load_artifact,
+    read_config,
+    save_weights,
+    write_bin,
+)
 from textassay.errors import GateError
 from textassay.files import replacing
 from textassay.models.classifier import load_tokenizer
@@ -31,8 +38,10 @@ def merged_classifier(folder: Path, base: str | None = None) -> Any:
     settings = getattr(config, SETTINGS_KEY, None) or {}
     quantized = bool(settings.get("quantization"))
     model: PeftModel
-    model, _ = load_adapter(folder, config, base, dequantize=quantized)
-    merged = merge(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries', about names that they will change
+        model, _ = load_adapter(folder, config, base, dequantize=quantized)
+        merged = merge(model)
     if settings:
         setattr(merged.config, SETTINGS_KEY, {**settings, "quantization": None})
     return merged.float().eval()
@@ -44,12 +53,14 @@ def publish_merged(
     base: str | None = None,
     dtype: torch.dtype = torch.float32,
     max_shard_size: int | None = None,
+    save_bin: bool = False,
 ) -> float:
     """Merge the adapter in one directory into a model in another; the largest change of a logit.
 
-    `base` says where the adapter's base lies, `dtype` what the model is stored in. The model is
-    read back, compared with the adapter's stamped logits, stamped as made from it, and verified in
-    a fresh process. GateError where the merged model answers otherwise.
+    `base` says where the adapter's base lies, `dtype` what the model is stored in, `save_bin` that
+    pytorch_model.bin is written beside the safetensors. The model is read back, compared with the
+    adapter's stamped logits, stamped as made from it, and verified in a fresh process. GateError
+    where the merged model answers otherwise.
     """
     stamped = read_hallmark(adapter)
     if stamped is None:
@@ -60,6 +71,8 @@ def publish_merged(
         for name in ("label_mapping.json", "README.md", "consolidation.json"):
             if (adapter / name).is_file():
                 shutil.copy(adapter / name, scratch)
+        if save_bin:
+            write_bin(scratch)
         loaded = load_artifact(scratch)
         after = np.array(restamp(scratch, adapter, loaded)["probe"]["logits"])
         before = np.array(stamped["probe"]["logits"])

@@ -25,6 +25,8 @@ ALIASES = {
     "model_max_length": "model.max_seq_length",
     "max_length": "model.max_seq_length",
     "dataset_name": "data.path",
+    "student": "model.model_name_or_path",
+    "unlabelled": "distillation.unlabelled_files",
     "seed": "seeds",
 }
 PRECISION_FLAGS = {"bf16": "training.bf16", "fp16": "training.fp16"}
@@ -40,29 +42,65 @@ def run_options(launcher: str) -> Callable[[Callable[["Run"], Any]], click.Comma
     def decorate(function: Callable[["Run"], Any]) -> click.Command:
         @reports_errors
         def callback(job_file: Path | None, output_dir: Path | None, **given: Any) -> None:
-            from textassay.config.runs import Run
-            from textassay.console import say
+            run = _one_run(job_file, launcher, output_dir, given)
+            if run:
+                function(run)
 
-            job, settings = _resolve(job_file, launcher, given)
-            if given["show_config"]:
-                _print_settings(settings)
-                return
-            seed = job.seeds[0]
-            if len(job.seeds) > 1:
-                say(f"seed {seed}, the first of {len(job.seeds)}; bash train.sh runs them all")
-            path = output_dir or Path(job.artifact.runs_dir) / job.name / f"seed-{seed}"
-            run = Run(job, seed, path, given["force"], given["resume_from_checkpoint"])
-            function(run)
-
-        command = _command(callback, function.__doc__)
-        command.params.insert(0, click.Argument(["job_file"], required=False, type=_path()))
-        where = "the run's directory [default: runs/<job>/seed-<k>]"
-        command.params += _setting_options() + _run_controls(where)
+        command = _run_command(callback, function.__doc__)
         # The `deepspeed` command gives it to every process, which reads it from the environment.
         command.params.append(click.Option(["--local_rank"], hidden=True, expose_value=False))
         return command
 
     return decorate
+
+
+def student_options(function: Callable[["Run"], Any]) -> click.Command:
+    """A Click command around `function(run)`: a teacher, one job file or none, any flag, one run.
+
+    Without a job the student is tuned whole, or with the PEFT method that --method names.
+    """
+
+    @reports_errors
+    def callback(job_file: Path | None, output_dir: Path | None, **given: Any) -> None:
+        by_adapter = given["method"] not in (None, "full") or given["use_lora"] == "true"
+        launcher = None if job_file else "lora" if by_adapter else "full"
+        run = _one_run(job_file, launcher, output_dir, given)
+        if run:
+            function(run)
+
+    command = _run_command(callback, function.__doc__)
+    command.params = [option for option in command.params if option.name != "teacher"]
+    command.params.insert(0, click.Argument(["teacher"]))
+    return command
+
+
+def _run_command(callback: Callable[..., None], doc: str | None) -> click.Command:
+    command = _command(callback, doc)
+    command.params.insert(0, click.Argument(["job_file"], required=False, type=_path()))
+    where = "the run's directory [default: runs/<job>/seed-<k>]"
+    command.params += _setting_options() + _run_controls(where)
+    return command
+
+
+def _one_run(
+    job_file: Path | None, launcher: str | None, output_dir: Path | None, given: dict[str, Any]
+) -> "Run | None":
+    """The run that was asked for; None where its settings were only to be printed, which is done.
+
+    It is that of the job's first seed.
+    """
+    from textassay.config.runs import Run
+    from textassay.console import say
+
+    job, settings = _resolve(job_file, launcher, given)
+    if given["show_config"]:
+        _print_settings(settings)
+        return None
+    seed = job.seeds[0]
+    if len(job.seeds) > 1:
+        say(f"seed {seed}, the first of {len(job.seeds)}; bash train.sh runs them all")
+    path = output_dir or Path(job.artifact.runs_dir) / job.name / f"seed-{seed}"
+    return Run(job, seed, path, given["force"], given["resume_from_checkpoint"])
 
 
 def batch_options(function: Callable[..., Any]) -> click.Command:

@@ -67,6 +67,8 @@ def flags() -> list[tuple[str, str, str, bool, bool]]:
     spelled = {
         "data.path": "data_path", "data.name": "data_name", "method.name": "method",
         "deepspeed.config_file": "deepspeed",
+        "distillation.temperature": "distillation_temperature",
+        "distillation.alpha": "distillation_alpha",
     }  # fmt: skip
     rows = [("name", "name", _help(Job, "name"), True)]
     rows.append(("seeds", "seeds", "one run each, separated by commas", True))

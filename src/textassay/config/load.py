@@ -12,15 +12,18 @@ from pydantic import ValidationError
 from textassay.config.dotenv import fill_references, read_env_file, settings_in
 from textassay.config.emotion_env import emotion_settings, is_emotion_env
 from textassay.config.names import nearest
+from textassay.config.runs import settings_of_teacher
 from textassay.config.schema import SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
 
 LISTS = {
     "seeds", "data.column_names", "data.labels", "method.target_modules", "method.modules_to_save",
-    "method.exclude_modules", "method.feedforward_modules",
+    "method.exclude_modules", "method.feedforward_modules", "distillation.unlabelled_files",
 }  # fmt: skip
 LISTED = re.compile(r"[\w.]+|.*,.*")  # one name, or several
+BASE = "model.model_name_or_path"
+ROWS = ("data.name", "data.path", "data.train_file")  # each says which rows
 RAISED = "Value error, "  # what pydantic puts before the message of a ValueError
 
 
@@ -57,6 +60,7 @@ def resolve_job(
         for key, value in layer.items():
             given[key] = Setting(key, _listed(key, value), source)
     _apply_launcher(given, launcher)
+    _apply_teacher(given, job_file)
     _apply_name(given, job_file)
     job = _checked(given)
     return job, _with_defaults(job, given)
@@ -107,7 +111,8 @@ def read_job_file(path: Path) -> dict[str, Any]:
 
 def _listed(key: str, value: Any) -> Any:
     """Lists arrive from flags and variables as `a,b`; other texts are PEFT's patterns."""
-    if key in LISTS and isinstance(value, str) and (key == "seeds" or LISTED.fullmatch(value)):
+    may_be_pattern = key.startswith("method.")
+    if key in LISTS and isinstance(value, str) and (not may_be_pattern or LISTED.fullmatch(value)):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
@@ -125,6 +130,34 @@ def _apply_launcher(given: dict[str, Setting], launcher: str | None) -> None:
         given["launcher"] = Setting("launcher", launcher, named.source if named else "script")
     if launcher == "full" and "method.name" not in given:
         given["method.name"] = Setting("method.name", "full", "launcher")
+
+
+def _apply_teacher(given: dict[str, Setting], job_file: Path | None) -> None:
+    """A student is named, or cut out of its teacher; it has the teacher's rows unless told others.
+
+    Rows that were split as the teacher's are tested on what neither has seen.
+    """
+    teacher, layers = given.get("distillation.teacher"), given.get("distillation.student_layers")
+    if not teacher or teacher.value is None:
+        return
+    named = given.get(BASE)
+    if layers and layers.value is not None:
+        cut = Setting(BASE, f"{layers.value} of the teacher's layers", layers.key)
+        if named and named.value != cut.value:
+            raise UsageError(
+                f"{layers.source}: distillation.student_layers and {BASE} ({named.value}) are two "
+                "students; name one."
+            )
+        given[BASE] = cut
+    elif not named:
+        raise UsageError(
+            f"{teacher.source}: the teacher {teacher.value} has no student; name a smaller model "
+            "with --student, or have it cut out of the teacher with --student_layers N."
+        )
+    told_rows = any(key in given for key in ROWS)
+    for key, value in settings_of_teacher(Path(str(teacher.value))).items():
+        if not (key == "name" and job_file) and not (key.startswith("data.") and told_rows):
+            given.setdefault(key, Setting(key, value, "the teacher's run"))
 
 
 def _apply_name(given: dict[str, Setting], job_file: Path | None) -> None:

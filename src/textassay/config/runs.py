@@ -11,12 +11,13 @@ from typing import Any
 
 import yaml
 
-from textassay.config.schema import Job
+from textassay.config.schema import DistillationSection, Job
 from textassay.errors import TextassayError, UsageError
 from textassay.files import read_json, sha256_file, sha256_text, write_json, write_text
 
 CONFIG = "config.yaml"
 FINISHED = "finished.json"
+HALLMARK = "hallmark.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Run:
         given = self.job.deepspeed.config_file
         if given and Path(given).is_file():  # what it says counts, not what it is called
             content["deepspeed"]["config_file"] = sha256_file(Path(given))
+        if self.job.distillation.teacher:
+            content["distillation"] |= _contents(self.job.distillation)
         return sha256_text(json.dumps({**content, "seed": self.seed}, sort_keys=True))
 
     def harmless(self) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class Run:
         return {
             "name": True, "seeds": True, "resources": True, "artifact": {"runs_dir"},
             **({} if self.job.launcher == "deepspeed" else {"deepspeed": True}),
+            **({} if self.job.distillation.teacher else {"distillation": True}),
         }  # fmt: skip
 
     def is_finished(self) -> bool:
@@ -127,6 +131,37 @@ def stored_config(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) and "fingerprint" in content else {}
 
 
+def settings_of_teacher(teacher: Path) -> dict[str, Any]:
+    """What a student takes over from its teacher's run: rows and how they are split, their length.
+
+    Also a name. How a text is asked (data.prompt) is the teacher's own.
+    """
+    folder = teacher.parent if teacher.name == "model" else teacher
+    content = stored_config(folder) if folder.is_dir() else {}
+    if not content:
+        return {}
+    data = {key: value for key, value in content["data"].items() if key != "prompt"}
+    return {
+        "name": f"{content['name']}-student",
+        "model.max_seq_length": content["model"]["max_seq_length"],
+        **{f"data.{key}": value for key, value in data.items() if value is not None},
+    }
+
+
+def _contents(section: DistillationSection) -> dict[str, Any]:
+    """What the teacher and the files are, as hashes; what cannot be read stays a name.
+
+    A hallmark holds the hashes of all files of its artifact.
+    """
+    teacher = Path(str(section.teacher))
+    stamps = [path for path in (teacher / HALLMARK, teacher / "model" / HALLMARK) if path.is_file()]
+    files = [Path(name) for name in section.unlabelled_files]
+    return {
+        "teacher": sha256_file(stamps[0]) if stamps else section.teacher,
+        "unlabelled_files": [sha256_file(f) if f.is_file() else str(f) for f in files],
+    }
+
+
 def _same_config(run: Run) -> bool:
     return bool(stored_config(run.path).get("fingerprint") == run.fingerprint())
 
@@ -155,4 +190,6 @@ def _first_difference(run: Run) -> str:
                     return f"{section}.{key}: {before.get(key)!r} there, {value.get(key)!r} here"
         elif before != value:
             return f"{section}: {before!r} there, {value!r} here"
+    if run.job.distillation.teacher:
+        return "its teacher or a file of unlabelled texts has changed"
     return "it was written by another version"

@@ -235,6 +235,36 @@ class EvaluationSection(Section):
     probe_rows: int = Field(
         16, ge=0, description="validation rows kept in the hallmark; 0 where texts must not travel"
     )
+    calibrate: bool = Field(
+        True, description="fit a temperature for the probabilities on the validation rows"
+    )
+
+
+class DistillationSection(Section):
+    """A teacher, whose answers the model learns beside the labels (knowledge distillation)."""
+
+    teacher: str | None = Field(
+        None, description="a run, an artifact or a classifier's hub name, whose answers are learned"
+    )
+    temperature: float = Field(
+        2.0, gt=0, allow_inf_nan=False, description="divides both models' logits in the comparison"
+    )
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="weight of the teacher's answers; the labels weigh 1 - alpha"
+    )
+    unlabelled_files: list[str] = Field(
+        [], description="more texts to learn the teacher's answers on; no labels are needed"
+    )
+    student_layers: int | None = Field(
+        None, ge=1, description="the base is so many of the teacher's layers, instead of a model"
+    )
+
+    @model_validator(mode="after")
+    def _goes_with_a_teacher(self) -> Self:
+        for name in ("unlabelled_files", "student_layers"):
+            if getattr(self, name) and self.teacher is None:
+                raise ValueError(f"{name} goes with a teacher; name one with --teacher")
+        return self
 
 
 class DeepspeedSection(Section):
@@ -305,6 +335,7 @@ class Job(Section):
     model: ModelSection = ModelSection()
     method: MethodSection = MethodSection()
     training: TrainingSection = TrainingSection()
+    distillation: DistillationSection = DistillationSection()
     deepspeed: DeepspeedSection = DeepspeedSection()
     evaluation: EvaluationSection = EvaluationSection()
     artifact: ArtifactSection = ArtifactSection()
@@ -366,12 +397,32 @@ class Job(Section):
             raise ValueError("the deepspeed launcher trains, and training.num_train_epochs is 0")
         return self
 
+    @model_validator(mode="after")
+    def _settings_fit_a_teacher(self) -> Self:
+        if self.distillation.teacher is None:
+            return self
+        if self.launcher == "deepspeed":
+            raise ValueError(
+                "distillation.teacher does not go with the deepspeed launcher; use full or lora"
+            )
+        if self.training.is_zero_shot():
+            raise ValueError(
+                "distillation.teacher is to be learned from, and training.num_train_epochs is 0"
+            )
+        if self.distillation.student_layers and self.method.name != "full":
+            raise ValueError(
+                "distillation.student_layers makes a base that is nowhere else, so an adapter on "
+                "it could not be loaded; use the full launcher"
+            )
+        return self
+
 
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "model": ModelSection,
     "method": MethodSection,
     "training": TrainingSection,
+    "distillation": DistillationSection,
     "deepspeed": DeepspeedSection,
     "evaluation": EvaluationSection,
     "artifact": ArtifactSection,

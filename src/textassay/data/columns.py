@@ -29,17 +29,25 @@ def find_columns(rows: Rows, text: str | None = None, label: str | None = None) 
 
     Raises DataError where no column or more than one could be meant.
     """
-    found = Columns(_find(rows, "text", text, TEXT_NAMES), _find(rows, "label", label, LABEL_NAMES))
+    names = list(rows.columns)
+    found = Columns(
+        find_text_column(rows.file, names, text),
+        _find(rows.file, names, "label", label, LABEL_NAMES),
+    )
     if found.text == found.label:
         raise DataError(f"{rows.file}: {found.text!r} cannot be both the text and the label.")
     return found
 
 
-def _find(rows: Rows, role: str, told: str | None, known: tuple[str, ...]) -> str:
-    names = list(rows.columns)
+def find_text_column(file: str, names: list[str], told: str | None = None) -> str:
+    """The column of the text alone, by the same rules."""
+    return _find(file, names, "text", told, TEXT_NAMES)
+
+
+def _find(file: str, names: list[str], role: str, told: str | None, known: tuple[str, ...]) -> str:
     if told is not None:
         if told not in names:
-            raise DataError(f"{rows.file}: has no column {told!r}; {nearest(told, names)}")
+            raise DataError(f"{file}: has no column {told!r}; {nearest(told, names)}")
         return told
     lowered = {name.lower(): name for name in names}
     if role in lowered:
@@ -50,9 +58,9 @@ def _find(rows: Rows, role: str, told: str | None, known: tuple[str, ...]) -> st
     flag = f"--{role}_column"
     if candidates:
         listed = " and ".join(repr(name) for name in candidates)
-        raise DataError(f"{rows.file}: {listed} could each be the {role}; say which with {flag}.")
+        raise DataError(f"{file}: {listed} could each be the {role}; say which with {flag}.")
     shown = ", ".join(repr(name[:40]) for name in names)
     raise DataError(
-        f"{rows.file}: has no {role} column among {shown}; name it with {flag}, or, if the file "
+        f"{file}: has no {role} column among {shown}; name it with {flag}, or, if the file "
         "has no header line, name its columns with --column_names text,label."
     )

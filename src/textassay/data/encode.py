@@ -15,6 +15,8 @@ from textassay.data.read import values
 from textassay.files import cache_dir, replacing, sha256_texts
 
 BATCH = 1000
+# The id of a row without a label. Not -100, which the library leaves out when it counts rows.
+NO_LABEL = -1
 SCHEMA = pa.schema(
     [
         ("input_ids", pa.list_(pa.int32())),
@@ -30,19 +32,20 @@ def encode(
 ) -> datasets.Dataset:
     """`input_ids`, `labels`, `length`, `truncated` for every row, in order; no padding yet.
 
-    Kept in the cache by a hash of rows, tokenizer, length and prompt, so that three seeds tokenise
-    once.
+    A row whose label is null has the id `NO_LABEL`. Kept in the cache by a hash of rows, tokenizer,
+    length and prompt, so that three seeds tokenise once.
     """
     # What an earlier call cut and padded to is part of the tokenizer's text, and no part of it.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     settings = (backend.to_str(), repr((labels.names, max_length, prompt)))
-    key = sha256_texts(chain(values(table["text"]), values(table["label"]), settings))
-    path = _cache_folder() / f"{key.removeprefix('sha256:')}.arrow"
+    names = (label or "" for label in values(table["label"]))
+    key = sha256_texts(chain(values(table["text"]), names, settings))
+    path = cache_folder("encoded") / f"{key.removeprefix('sha256:')}.arrow"
     if not path.is_file():
         with replacing(path) as scratch:
-            _write(scratch, _batches(table, tokenizer, labels, max_length, prompt))
+            write_batches(scratch, SCHEMA, _batches(table, tokenizer, labels, max_length, prompt))
     return datasets.Dataset.from_file(str(path))
 
 
@@ -71,13 +74,16 @@ def encode_texts(
 def _batches(
     table: pa.Table, tokenizer: Any, labels: LabelMap, max_length: int, prompt: Prompt | None
 ) -> Iterator[pa.RecordBatch]:
+    known = labels.label2id
     for start in range(0, len(table), BATCH):
         part = table.slice(start, BATCH)
         ids, cut = encode_texts(part["text"].to_pylist(), tokenizer, max_length, prompt)
+        names = part["label"].to_pylist()
+        ids_of_labels = [NO_LABEL if name is None else known[name] for name in names]
         yield pa.record_batch(
             [
                 pa.array(ids, SCHEMA.field("input_ids").type),
-                pa.array(labels.ids(part["label"].to_pylist()), pa.int64()),
+                pa.array(ids_of_labels, pa.int64()),
                 pa.array([len(row) for row in ids], pa.int32()),
                 pa.array(cut, pa.bool_()),
             ],
@@ -85,18 +91,19 @@ def _batches(
         )
 
 
-def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
+def write_batches(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+    """A file that `Dataset.from_file` maps into memory."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
-def _cache_folder() -> Path:
-    """The cache, or a folder that lasts as long as the machine is up where it cannot be written."""
-    folder = cache_dir() / "encoded"
+def cache_folder(name: str) -> Path:
+    """One in the cache, or one for as long as the machine is up where that cannot be written."""
+    folder = cache_dir() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:
-        return Path(tempfile.gettempdir()) / "textassay-encoded"
+        return Path(tempfile.gettempdir()) / f"textassay-{name}"

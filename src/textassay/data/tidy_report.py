@@ -69,10 +69,11 @@ def write_rows(tidied: Tidied, path: Path) -> None:
 
 def _delimited(columns: dict[str, pa.ChunkedArray], delimiter: str) -> Iterator[str]:
     for cells in chain([columns], zip(*map(values, columns.values()), strict=True)):
-        yield delimiter.join(map(_quoted, cells)) + "\n"
+        yield delimiter.join(map(quoted, cells)) + "\n"
 
 
-def _quoted(cell: str | None) -> str:
+def quoted(cell: str | None) -> str:
+    """A cell as it stands in a CSV or TSV that `read_file` reads back."""
     if cell and NEEDS_QUOTES.search(cell):
         return '"' + cell.replace('"', '""') + '"'
     return cell or ""

@@ -38,6 +38,7 @@ class Side:
         return {
             **self.contender.to_json(),
             "truncated": self.evaluation.truncated,
+            "temperature": self.contender.loaded.temperature,
             "scores": {name: asdict(one) for name, one in self.evaluation.scores.items()},
             "baselines": [baseline.to_json() for baseline in self.baselines],
         }

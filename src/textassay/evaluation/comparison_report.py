@@ -11,7 +11,7 @@ from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.comparison_plot import draw_comparison
 from textassay.evaluation.contenders import artifact_in
 from textassay.evaluation.metrics import HEADLINE, Score
-from textassay.evaluation.report import show, verdict
+from textassay.evaluation.report import show, show_gain, verdict
 from textassay.files import replacing
 
 JSON, MARKDOWN, PICTURE = "comparison.json", "comparison.md", "comparison.png"
@@ -102,11 +102,6 @@ def markdown(comparison: Comparison) -> str:
     for sheet in sheets(comparison):
         parts += [f"## {_plain(sheet.title)}", _markdown_table(sheet)]
     return "\n\n".join(parts) + "\n"
-
-
-def show_gain(score: Score) -> str:
-    """`+0.119 [+0.033, +0.198]`"""
-    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
 
 
 def _title(comparison: Comparison) -> str:

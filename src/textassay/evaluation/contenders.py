@@ -142,7 +142,7 @@ def untuned_base_of(tuned: Contender, base: str | None) -> Contender:
     name, labels = _what_it_is(source, built, own.labels)
     loaded = replace(
         own, kind="untuned base", model=built.model.eval(), tokenizer=built.tokenizer,
-        labels=labels, base=source,
+        labels=labels, base=source, temperature=1.0,
     )  # fmt: skip
     return Contender(name, source.path, loaded, None, None, True, bool(built.unfilled))
 

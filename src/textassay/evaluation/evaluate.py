@@ -1,7 +1,7 @@
 """One evaluator for every artifact: logits on rows, scores, and the files that hold them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,43 @@ from textassay.config.schema import EvaluationSection
 from textassay.data.encode import encode
 from textassay.data.labels import LabelMap
 from textassay.evaluation.baselines import majority, tfidf
-from textassay.evaluation.metrics import Score, paired_difference, per_class, score
+from textassay.evaluation.metrics import (
+    CALIBRATED,
+    Score,
+    calibration_change,
+    paired_difference,
+    per_class,
+    probability_scores,
+    score,
+)
 from textassay.files import replacing
-from textassay.models.predict import compute_logits, softmax
+from textassay.models.probabilities import softmax
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a temperature did to log loss and ECE on some rows; `change` is paired."""
+
+    temperature: float
+    before: dict[str, Score]
+    after: dict[str, Score]
+    change: dict[str, Score]
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Calibrated":
+        """What `asdict` made of it; other keys are left out."""
+        parts = {part: {name: Score(**one) for name, one in content[part].items()}
+                 for part in ("before", "after", "change")}  # fmt: skip
+        return cls(content["temperature"], **parts)
 
 
 @dataclass
 class Evaluation:
-    """What a classifier did on the rows of a split."""
+    """What a classifier did on the rows of a split.
+
+    `logits` are raw. The scores are those of the probabilities that the artifact gives: of its
+    logits over its temperature, where it was calibrated.
+    """
 
     split: str
     labels: LabelMap
@@ -32,12 +61,34 @@ class Evaluation:
     truncated: int
     scores: dict[str, Score]
     settings: EvaluationSection
+    calibrated: Calibrated | None = None
 
     @property
     def predicted(self) -> np.ndarray:
         """Label ids, shape [rows]."""
         ids: np.ndarray = self.logits.argmax(1)
         return ids
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Calibrated where the artifact is, shape [rows, labels]."""
+        return softmax(self.logits, self.calibrated.temperature if self.calibrated else 1.0)
+
+    def at_temperature(self, temperature: float) -> "Evaluation":
+        """The same rows and logits, uncalibrated so far, with the probabilities at a temperature.
+
+        The labels and all that is computed from them stay.
+        """
+        level, resamples = self.settings.confidence, self.settings.bootstrap_samples
+        raw, scaled = softmax(self.logits), softmax(self.logits, temperature)
+        after = probability_scores(self.truth, scaled, level, resamples)
+        calibrated = Calibrated(
+            temperature,
+            {name: self.scores[name] for name in CALIBRATED},
+            {name: after[name] for name in CALIBRATED},
+            calibration_change(self.truth, raw, scaled, level, resamples),
+        )
+        return replace(self, scores={**self.scores, **after}, calibrated=calibrated)
 
     def to_json(self, prefix: str) -> dict[str, Any]:
         """Flat figures named like transformers' (`test_accuracy`), then intervals and classes."""
@@ -49,6 +100,7 @@ class Evaluation:
             "confidence": self.settings.confidence,
             "bootstrap_samples": self.settings.bootstrap_samples,
             "intervals": {name: [one.low, one.high] for name, one in self.scores.items()},
+            "calibration": asdict(self.calibrated) if self.calibrated else None,
             "per_class": per_class(self.truth, self.predicted, self.labels.names),
         }
 
@@ -78,15 +130,15 @@ def evaluate(
     batch_size: int,
     device: torch.device,
 ) -> Evaluation:
-    """Predict every row of `table` in fp32 and score it."""
+    """Predict every row of `table` in fp32 and score it, at the artifact's temperature."""
     rows = encode(table, loaded.tokenizer, loaded.labels, loaded.max_length, loaded.prompt)
     ids: Sequence[Sequence[int]] = rows.data["input_ids"].to_pylist()
-    model = loaded.model.to(device)
-    logits = compute_logits(model, ids, loaded.tokenizer.pad_token_id, batch_size)
+    logits = loaded.logits(ids, batch_size, device)
     truth = np.array(loaded.labels.ids(table["label"].to_pylist()))
     truncated = int(np.sum(rows.data["truncated"].to_numpy()))
     scores = score(truth, logits, settings.confidence, settings.bootstrap_samples)
-    return Evaluation(split, loaded.labels, table, truth, logits, truncated, scores, settings)
+    raw = Evaluation(split, loaded.labels, table, truth, logits, truncated, scores, settings)
+    return raw if loaded.temperature == 1 else raw.at_temperature(loaded.temperature)
 
 
 def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> list[Baseline]:
@@ -114,7 +166,7 @@ def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> list[Baseline]
 def write_predictions(path: Path, evaluated: Evaluation) -> None:
     """One row a text: where it stands, its label, the predicted one, and all probabilities."""
     names = evaluated.labels.names
-    probabilities = softmax(evaluated.logits)
+    probabilities = evaluated.probabilities
     columns: dict[str, Any] = {
         "file": evaluated.table["file"],
         "line": evaluated.table["line"],

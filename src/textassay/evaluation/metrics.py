@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textassay.models.predict import softmax
+from textassay.models.probabilities import softmax
 
 ECE_BINS = 15
 LOWER_IS_BETTER = ("loss", "log_loss", "ece")
@@ -38,23 +38,37 @@ def score(
     truth: np.ndarray, logits: np.ndarray, confidence: float = 0.95, resamples: int = 2000
 ) -> dict[str, Score]:
     """All metrics of `NAMES` for label ids of shape [rows] and logits of shape [rows, labels]."""
-    probabilities, predicted, labels = softmax(logits), logits.argmax(1)[None], logits.shape[1]
-    drawn = np.random.default_rng(0).integers(len(truth), size=(resamples, len(truth)))
+    predicted, labels = logits.argmax(1)[None], logits.shape[1]
+    drawn, tails = _drawn(truth, resamples), _tails(confidence)
     point = confusion_metrics(confusions(truth, predicted, labels))
     resampled = [confusions(truth[rows], predicted[:, rows], labels) for rows in drawn]
     spread = confusion_metrics(np.concatenate(resampled))
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     scores = {
         name: Score(float(point[name][0]), *map(float, np.percentile(spread[name], tails)))
         for name in point
     }
-    for name, function in (("log_loss", log_loss), ("ece", expected_calibration_error)):
+    scores |= _probability_scores(truth, softmax(logits), drawn, tails)
+    return {name: scores[name] for name in NAMES}
+
+
+def probability_scores(
+    truth: np.ndarray, probabilities: np.ndarray, confidence: float = 0.95, resamples: int = 2000
+) -> dict[str, Score]:
+    """The metrics of `NAMES` that a temperature changes: log_loss, ece, and roc_auc a little."""
+    drawn, tails = _drawn(truth, resamples), _tails(confidence)
+    return _probability_scores(truth, probabilities, drawn, tails)
+
+
+def _probability_scores(
+    truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray, tails: list[float]
+) -> dict[str, Score]:
+    scores = {"roc_auc": _roc_auc_score(truth, probabilities, drawn, tails)}
+    for name, function in CALIBRATED.items():
         found = [function(truth[rows], probabilities[rows]) for rows in drawn]
         scores[name] = Score(
             function(truth, probabilities), *map(float, np.percentile(found, tails))
         )
-    scores["roc_auc"] = _roc_auc_score(truth, probabilities, drawn, tails)
-    return {name: scores[name] for name in NAMES}
+    return scores
 
 
 def point_scores(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -127,11 +141,58 @@ def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean gap between confidence and accuracy over 15 equal bins (Guo et al. 2017)."""
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == truth
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    confidence, right, bins = _binned(truth, probabilities)
     gap = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
     return float(np.abs(gap).sum() / len(truth))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Rows by confidence, in 15 equal bins: each array of shape [bins], without the empty ones."""
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    rows: np.ndarray
+
+
+def reliability(truth: np.ndarray, probabilities: np.ndarray) -> Reliability:
+    """Mean confidence and accuracy in the bins of the expected calibration error."""
+    confidence, right, bins = _binned(truth, probabilities)
+    rows = np.bincount(bins, minlength=ECE_BINS)
+    used = rows > 0
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(bins, weights=values, minlength=ECE_BINS)[used] / rows[used]
+
+    return Reliability(mean(confidence), mean(right), rows[used])
+
+
+def _binned(
+    truth: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The confidence of each row, whether its label is right, and its bin; each of shape [rows]."""
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == truth
+    return confidence, right, np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+
+
+# The metrics that calibration is about.
+CALIBRATED = {"log_loss": log_loss, "ece": expected_calibration_error}
+
+
+def calibration_change(
+    truth: np.ndarray, before: np.ndarray, after: np.ndarray,
+    confidence: float = 0.95, resamples: int = 2000,
+) -> dict[str, Score]:  # fmt: skip
+    """Log loss and ECE of the probabilities `after` minus `before`, both on the same resamples."""
+    drawn, tails = _drawn(truth, resamples), _tails(confidence)
+    found = {}
+    for name, function in CALIBRATED.items():
+        spread = [function(truth[rows], after[rows]) - function(truth[rows], before[rows])
+                  for rows in drawn]  # fmt: skip
+        value = function(truth, after) - function(truth, before)
+        found[name] = Score(value, *map(float, np.percentile(spread, tails)))
+    return found
 
 
 def paired_difference(
@@ -144,10 +205,9 @@ def paired_difference(
 ) -> dict[str, Score]:
     """Accuracy and macro-F1 of predictions `ours` minus `theirs`, both on the same resamples."""
     both = np.stack([ours, theirs])
-    drawn = np.random.default_rng(0).integers(len(truth), size=(resamples, len(truth)))
+    drawn, tails = _drawn(truth, resamples), _tails(confidence)
     point = confusion_metrics(confusions(truth, both, labels))
     spread = [confusion_metrics(confusions(truth[rows], both[:, rows], labels)) for rows in drawn]
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
     found = {}
     for name in HEADLINE:
         differences = [one[name][0] - one[name][1] for one in spread]
@@ -165,6 +225,16 @@ def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -
         {"label": label, "precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
         for label, p, r, f, n in zip(labels, *columns, strict=True)
     ]
+
+
+def _drawn(truth: np.ndarray, resamples: int) -> np.ndarray:
+    """The rows of each resample, shape [resamples, rows]: always the same for as many rows."""
+    return np.random.default_rng(0).integers(len(truth), size=(resamples, len(truth)))
+
+
+def _tails(confidence: float) -> list[float]:
+    """The percentiles between which the interval lies."""
+    return [50 * (1 - confidence), 50 * (1 + confidence)]
 
 
 def _roc_auc_score(

@@ -3,8 +3,8 @@
 from rich.markup import escape
 
 from textassay.console import out, table, tell
-from textassay.evaluation.metrics import HEADLINE, NAMES
-from textassay.evaluation.report import show, verdict
+from textassay.evaluation.metrics import CALIBRATED, HEADLINE, NAMES
+from textassay.evaluation.report import show, show_change, verdict
 from textassay.evaluation.standalone import Outcome
 
 
@@ -18,6 +18,9 @@ def print_outcome(outcome: Outcome) -> None:
     level = f"{found.settings.confidence:.0%}"
     title = f"{outcome.title}: {len(found.truth):,} rows, {level} intervals"
     out().print(table(escape(title), ["", *_SHOWN], rows))
+    if found.calibrated:
+        changes = (f"{name} {show_change(found.calibrated, name)}" for name in CALIBRATED)
+        tell(f"Calibrated, temperature {found.calibrated.temperature:.4g}: {', '.join(changes)}.")
     if baselines:
         tell(verdict(baselines, len(found.truth)))
     for note in outcome.notes:

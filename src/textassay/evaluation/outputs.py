@@ -4,14 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from textassay.config.runs import stored_config
-from textassay.evaluation.evaluate import Baseline, Evaluation, write_predictions
+from textassay.evaluation.calibrate import Calibration
+from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation, write_predictions
 from textassay.evaluation.metrics import NAMES, Score, confusions
-from textassay.evaluation.plots import plot_confusion
-from textassay.evaluation.report import Facts, verdict, write_run_report, write_test_summary
+from textassay.evaluation.plots import plot_confusion, plot_reliability
+from textassay.evaluation.report import (
+    Facts,
+    show,
+    show_gain,
+    verdict,
+    write_run_report,
+    write_test_summary,
+)
 from textassay.files import read_json, write_json
+from textassay.models.probabilities import softmax
 
 RESULTS = "test_results.json"
+# What a distilled run writes of its teacher, on the same test rows.
+TEACHER = "teacher.json"
 
 
 def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
@@ -27,11 +40,12 @@ def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
     described = f"{data['name']}, {rows['train']:,} training rows"
     sizes = [f"{split} {count:,} rows" for split, count in rows.items()]
     intervals = evaluated["intervals"]
+    fitted = evaluated.get("calibration")  # an earlier version's run has none
     curves = folder / "learning_curves.png"
     return Facts(
         title=f"{config['name']}, seed {config['seed']}",
         subtitle=f"{method} on {model}; {described}; {provenance['started'][:10]}",
-        notes=[*sizes, f"{labels} labels", *data["notes"], *notes],
+        notes=[*sizes, f"{labels} labels", *data["notes"], *_beside_teacher(folder), *notes],
         provenance=_flat(provenance),
         trained={
             "share": f"{trainable / total:.2%}",
@@ -40,6 +54,10 @@ def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
         },
         validation={name: Score(evaluated[f"eval_{name}"], *intervals[name]) for name in NAMES},
         validation_rows=evaluated["eval_rows"],
+        calibration=Calibration.from_json(fitted).sentence() if fitted else "no",
+        validation_calibrated=(
+            Calibrated.from_json(fitted) if fitted and fitted["temperature"] else None
+        ),
         figures={**figures, **_flat_figures(evaluated)},
         curves=curves if curves.is_file() else None,
     )
@@ -63,10 +81,41 @@ def write_tested(
     write_json(folder / "label_mapping.json", tested.labels.to_json())
     matrix = confusions(tested.truth, tested.predicted[None], len(tested.labels))[0]
     plot_confusion(folder / "confusion_matrix.png", matrix, tested.labels.names)
-    write_test_summary(folder / "test_summary.txt", facts.title, tested, baselines, facts.notes)
+    plot_reliability(
+        folder / "reliability.png", tested.truth, _panels(tested), tested.settings.confidence
+    )
+    write_test_summary(folder / "test_summary.txt", facts, tested, baselines)
     write_run_report(folder / "report.html", facts, tested, baselines)
     write_json(folder / "all_results.json", {**facts.figures, **_flat_figures(results)})
     write_json(folder / RESULTS, results)
+
+
+def _panels(tested: Evaluation) -> dict[str, np.ndarray]:
+    """The probabilities that the reliability diagram shows, by title."""
+    after, made = tested.probabilities, tested.calibrated
+    if made is None:
+        return {f"not calibrated, ece {show(tested.scores['ece'])}": after}
+    return {
+        f"before, ece {show(made.before['ece'])}": softmax(tested.logits),
+        f"after, ece {show(made.after['ece'])}": after,
+    }
+
+
+def _beside_teacher(folder: Path) -> list[str]:
+    """What a student came to beside its teacher, in two sentences."""
+    if not (folder / TEACHER).is_file():
+        return []
+    facts = read_json(folder / TEACHER)
+    teacher, student = facts["teacher"], facts["student"]
+    taught = Score(**teacher["scores"]["macro_f1"])
+    behind = Score(**facts["student_minus_teacher"]["macro_f1"])
+    return [
+        f"teacher: {teacher['name']}, test macro-F1 {show(taught)}, {teacher['megabytes']:,.0f} "
+        f"MB, {teacher['texts_per_second']:,.0f} texts a second",
+        f"student: macro-F1 {show_gain(behind)} from the teacher's on the same "
+        f"{facts['rows']:,} rows, {student['megabytes']:,.0f} MB, "
+        f"{student['texts_per_second']:,.0f} texts a second",
+    ]
 
 
 def _flat_figures(results: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Pictures of a run, as PNG: the confusion matrix and the learning curves."""
+"""Pictures of a run, as PNG: confusion matrix, reliability diagram, learning curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from textassay.evaluation.fonts import LATIN, families, plain_text
+from textassay.evaluation.metrics import ECE_BINS, reliability
 from textassay.files import replacing
 
 INK, ACCENT, SECOND = "#1f2933", "#0b6e4f", "#c8553d"
@@ -37,6 +38,47 @@ def plot_confusion(path: Path, matrix: np.ndarray, labels: Sequence[str]) -> Non
                 axes.text(column, row, text, ha="center", va="center", color=color, fontsize=small)
     figure.colorbar(image, ax=axes, label="share of the true label", shrink=0.8)
     _save(figure, path)
+
+
+def plot_reliability(
+    path: Path, truth: np.ndarray, probabilities: Mapping[str, np.ndarray], level: float
+) -> None:
+    """Accuracy over confidence in the bins of the ECE, and the rows in each bin.
+
+    `probabilities` has one panel a title. Lines through the points are Wilson's intervals of the
+    accuracy at `level`.
+    """
+    figure = Figure(figsize=(0.4 + 3.8 * len(probabilities), 4.6), layout="constrained")
+    panels = figure.subplots(
+        2, len(probabilities), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1)
+    )
+    for (upper, lower), (title, each) in zip(panels.T, probabilities.items(), strict=True):
+        _draw_reliability(upper, lower, truth, each, level)
+        upper.set_title(title, fontsize=11, color=INK)
+    panels[0, 0].set_ylabel("accuracy")
+    panels[1, 0].set_ylabel("rows")
+    _save(figure, path)
+
+
+def _draw_reliability(
+    upper: Any, lower: Any, truth: np.ndarray, probabilities: np.ndarray, level: float
+) -> None:
+    from scipy.stats import binomtest
+
+    found = reliability(truth, probabilities)
+    upper.plot([0, 1], [0, 1], color=INK, lw=1, ls="--")
+    for x, accuracy, rows in zip(found.confidence, found.accuracy, found.rows, strict=True):
+        test = binomtest(round(accuracy * rows), int(rows))
+        low, high = test.proportion_ci(level, method="wilson")
+        upper.plot([x, x], [low, high], color=ACCENT, lw=1.2, alpha=0.6)
+    upper.plot(found.confidence, found.accuracy, "o", color=ACCENT, ms=5)
+    upper.set_xlim(0, 1)
+    upper.set_ylim(-0.02, 1.02)
+    lower.bar(found.confidence, found.rows, width=0.8 / ECE_BINS, color=SECOND)
+    lower.set_xlabel("confidence")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
 
 
 def plot_learning_curves(path: Path, history: list[dict[str, Any]], metric: str) -> None:

@@ -8,22 +8,27 @@ from typing import Any
 
 import jinja2
 
-from textassay.evaluation.evaluate import Baseline, Evaluation
+from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation
 from textassay.evaluation.metrics import HEADLINE, LOWER_IS_BETTER, NAMES, Score, per_class
 from textassay.files import write_text
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a report says of the evaluated: its head, and what is known of its training."""
+    """What a report says of the evaluated: its head, and what is known of its training.
+
+    `calibration` is a sentence; `validation_calibrated` what it did on the rows it was fitted on.
+    """
 
     title: str
     subtitle: str
     notes: list[str]
     provenance: dict[str, str]
+    calibration: str
     trained: dict[str, str] | None = None
     validation: dict[str, Score] = field(default_factory=dict)
     validation_rows: int = 0
+    validation_calibrated: Calibrated | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     curves: Path | None = None
 
@@ -52,12 +57,29 @@ def show(score: Score | None) -> str:
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
-def write_test_summary(path: Path, run_name: str, tuned: Evaluation, baselines: Sequence[Baseline],
-                       notes: Sequence[str]) -> None:  # fmt: skip
+def show_gain(score: Score) -> str:
+    """`+0.119 [+0.033, +0.198]`"""
+    return f"{score.value:+.3f} [{score.low:+.3f}, {score.high:+.3f}]"
+
+
+def show_change(calibrated: Calibrated, name: str) -> str:
+    """`0.190 -> 0.071`: a figure before and after calibration."""
+    before, after = calibrated.before[name].value, calibrated.after[name].value
+    return f"{before:.3f} -> {after:.3f}"
+
+
+def write_test_summary(
+    path: Path, facts: Facts, tuned: Evaluation, baselines: Sequence[Baseline]
+) -> None:
     """`test_summary.txt`: headline figures, baselines, the report by class, in plain text."""
     level = f"{tuned.settings.confidence:.0%}"
-    lines = [f"{run_name}: test, {len(tuned.truth):,} rows, {level} bootstrap intervals", ""]
+    lines = [f"{facts.title}: test, {len(tuned.truth):,} rows, {level} bootstrap intervals", ""]
     lines += [f"  {name:<20}{show(tuned.scores[name])}" for name in NAMES]
+    lines += ["", f"Calibrated: {facts.calibration}."]
+    if tuned.calibrated:
+        for name, before in tuned.calibrated.before.items():
+            change = show_gain(tuned.calibrated.change[name])
+            lines.append(f"  {name + ' before':<20}{show(before)}, change {change}")
     lines += ["", verdict(baselines, len(tuned.truth)), ""]
     for baseline in baselines:
         figures = ", ".join(f"{name} {show(baseline.scores[name])}" for name in HEADLINE)
@@ -68,7 +90,7 @@ def write_test_summary(path: Path, run_name: str, tuned: Evaluation, baselines: 
     for row in per_class(tuned.truth, tuned.predicted, names):
         figures = "".join(f"{row[key]:>10.3f}" for key in ("precision", "recall", "f1"))
         lines.append(f"  {row['label']:<{width - 1}}{figures}{row['rows']:>10,}")
-    lines += ["", *[f"  {note}" for note in notes]]
+    lines += ["", *[f"  {note}" for note in facts.notes]]
     write_text(path, "\n".join(lines).rstrip() + "\n")
 
 
@@ -85,6 +107,15 @@ def write_run_report(
         lower=LOWER_IS_BETTER,
         headline=HEADLINE,
         classes=per_class(tuned.truth, tuned.predicted, tuned.labels.names),
+        calibrations=[
+            (split, rows, made)
+            for split, rows, made in (
+                ("test", len(tuned.truth), tuned.calibrated),
+                ("validation", facts.validation_rows, facts.validation_calibrated),
+            )
+            if made
+        ],
+        reliability=_embedded(path.parent / "reliability.png"),
         confusion=_embedded(path.parent / "confusion_matrix.png"),
         curves=_embedded(facts.curves) if facts.curves else None,
     )
@@ -100,6 +131,7 @@ def _template(name: str) -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     environment.filters["show"] = show
+    environment.filters["show_gain"] = show_gain
     return environment.get_template(name)
 
 

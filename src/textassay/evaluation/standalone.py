@@ -32,6 +32,11 @@ from textassay.files import cache_dir, read_json, sha256_file, sha256_files
 from textassay.models.device import find_device
 from textassay.models.source import find_model
 
+UNCALIBRATED = (
+    "A checkpoint is not calibrated; the artifact that a run makes of it is, so log_loss, ece and "
+    "roc_auc may be others there."
+)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -181,6 +186,8 @@ def _notes(contender: Contender, selection: Selection, identity: Identity) -> li
     notes = []
     if selection.train is None:
         notes.append("No baselines: a single file is used whole, so there are no rows to train on.")
+    if identity.kind == ZERO:
+        notes.append(UNCALIBRATED)
     if identity.kind == RUN and selection.fingerprint == contender.fingerprint:
         return notes
     found = training_notes("the model", contender, selection)
@@ -206,7 +213,14 @@ def _facts(
         subtitle=f"{identity.title} on {selection.title}",
         notes=[f"{selection.title}: {len(selection.table):,} rows", *notes],
         provenance={key: str(value) for key, value in origin.items() if value},
+        calibration=_calibration(contender.loaded.temperature),
     )
+
+
+def _calibration(temperature: float) -> str:
+    if temperature == 1:
+        return "no, the artifact has no temperature"
+    return f"temperature {temperature:.4g}, as the artifact says"
 
 
 def _stamp(contender: Contender, path: Path, identity: Identity) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from textassay.models.heads import (
     own_forward,
     position_by_mask,
 )
+from textassay.models.pruning import PRUNED
 from textassay.models.quantization import (
     loading_arguments,
     prepare_quantized,
@@ -107,6 +108,9 @@ def build_classifier(
             raise UsageError("model.head: label_scoring needs data.prompt, whose end asks for it.")
         label_tokens, behind = label_token_ids(tokenizer, labels, prompt), tokens_behind(tokenizer)
     settings = input_settings(section, prompt, label_tokens, behind)
+    own = getattr(config, SETTINGS_KEY, None) or {}
+    if PRUNED in own:  # the base has fewer heads than the library's config can say
+        settings[PRUNED] = own[PRUNED]
     setattr(config, SETTINGS_KEY, settings)
     with _readable(source, f"{config.model_type}, {weights[0].name}"):
         if section.load_in_4bit:

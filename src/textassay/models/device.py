@@ -5,6 +5,7 @@ import os
 import torch
 
 from textassay.errors import UsageError
+from textassay.models.processor import cpu_flags
 
 # Set by Slurm where it allotted GPUs to the job or step: two list indices, the last is a count.
 ALLOTTED = {"SLURM_JOB_GPUS": "", "SLURM_STEP_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}
@@ -49,18 +50,6 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def cpu_flags() -> set[str]:
-    """The CPU's flags as Linux lists them; empty where there is no /proc/cpuinfo."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
-            for line in stream:
-                if line.lower().startswith(("flags", "features")):
-                    return set(line.partition(":")[2].split())
-    except OSError:
-        pass
-    return set()
 
 
 def _promise(wanted: str) -> str | None:

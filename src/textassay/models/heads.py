@@ -18,6 +18,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from textassay.errors import UsageError
+from textassay.models.pruning import HEADS, PRUNED, keep_first_heads
 from textassay.models.scoring import score_labels
 
 LABEL_SCORING = "label_scoring"
@@ -64,6 +65,8 @@ def classifier_class(config: Any, settings: Mapping[str, Any]) -> Any:
             "are encoders; use a linear head."
         )
     plain = classes[type(config)]
+    if settings.get(PRUNED):
+        plain = _with_fewer_heads(plain, settings[PRUNED][HEADS])
     if head == "mlp":
         return _with_mlp_head(plain)
     if scoring:
@@ -112,6 +115,14 @@ def _add_positions(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
         kwargs = {**kwargs, "position_ids": positions}
     return args, kwargs
+
+
+def _with_fewer_heads(plain: Any, heads: int) -> Any:
+    def build(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        plain.__init__(self, config, *args, **kwargs)
+        keep_first_heads(self, heads)
+
+    return _subclass(plain, {"__init__": build})
 
 
 def _with_mlp_head(plain: Any) -> Any:

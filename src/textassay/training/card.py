@@ -4,8 +4,9 @@ import jinja2
 
 from textassay.config.runs import Run
 from textassay.data.load import Dataset
+from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Evaluation
-from textassay.evaluation.report import show
+from textassay.evaluation.report import show, show_change
 from textassay.models.source import Source
 
 CARD = """\
@@ -22,14 +23,24 @@ A text classifier with {{ labels|length }} labels: {{ labels|join(", ") }}.
 | --- | --- |
 | base | {{ base.name }} |
 | method | {{ run.job.method.name }} |
+{%- if run.job.distillation.teacher %}
+| teacher | {{ run.job.distillation.teacher }} |
+{%- endif %}
 | trained on | {{ dataset.name }}, {{ "{:,}".format(dataset.splits.train|length) }} rows |
 | input | cut to {{ run.job.model.max_seq_length }} tokens{{ prompted }} |
 | validation accuracy | {{ show(validation.scores.accuracy) }} |
 | validation macro-F1 | {{ show(validation.scores.macro_f1) }} |
+| calibrated | {{ calibration.sentence() }} |
 
 The validation rows ({{ "{:,}".format(validation.truth|length) }}) picked the checkpoint. Brackets
 are {{ "%.0f"|format(100 * validation.settings.confidence) }}% bootstrap intervals. The test figures
 stand in the run's report. The licences of the base model and of the data apply.
+{%- if validation.calibrated %}
+
+Softmax is taken of the logits over the temperature, which `config.json` holds under `textassay`.
+textassay does so by itself; plain transformers does not. The expected calibration error on the
+validation rows, which flatter it: {{ show_change(validation.calibrated, "ece") }}.
+{%- endif %}
 {%- if not plain %}
 
 Load it with textassay as below: plain transformers does not know its {{ run.job.model.head }} head.
@@ -46,7 +57,9 @@ print(classifier.predict(["a text"]))
 """
 
 
-def model_card(run: Run, dataset: Dataset, base: Source, validation: Evaluation) -> str:
+def model_card(
+    run: Run, dataset: Dataset, base: Source, validation: Evaluation, calibration: Calibration
+) -> str:
     """The card's text, with validation figures: test figures belong to the run."""
     template = jinja2.Template(CARD, keep_trailing_newline=True)
     return template.render(
@@ -54,6 +67,8 @@ def model_card(run: Run, dataset: Dataset, base: Source, validation: Evaluation)
         dataset=dataset,
         base=base,
         validation=validation,
+        calibration=calibration,
+        show_change=show_change,
         labels=dataset.labels.names,
         library="transformers" if run.job.method.name == "full" else "peft",
         plain=run.job.model.head == "linear",

@@ -4,12 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-
 from textassay.artifacts.hallmark import FILE, read_hallmark, restamp, verify_in_fresh_process
-from textassay.artifacts.identify import ADAPTER, MODEL
-from textassay.artifacts.kinds import WEIGHTS, find_kind, load_artifact
+from textassay.artifacts.identify import ADAPTER
+from textassay.artifacts.kinds import find_kind, load_artifact, write_bin
 from textassay.artifacts.merging import publish_merged
 from textassay.config.runs import Run
 from textassay.console import say
@@ -17,7 +14,6 @@ from textassay.errors import UsageError
 from textassay.files import replacing, write_json, write_text
 from textassay.models.classifier import load_tokenizer
 
-BIN = {"adapter_model.safetensors": "adapter_model.bin", "model.safetensors": "pytorch_model.bin"}
 METHOD_CONFIG = "combined_finetune_config.json"
 
 
@@ -75,7 +71,7 @@ def _publish_flat(run: Run, merged: Path, folder: Path) -> None:
             made = {scratch / ADAPTER: run.model_dir, **made}
         for part, source in made.items():
             if run.job.artifact.save_bin:
-                _write_bin(part)
+                write_bin(part)
             (part / FILE).unlink()
             restamp(part, source, load_artifact(part))
             verify_in_fresh_process(part)
@@ -101,11 +97,3 @@ def _write_vocabulary(tokenizer: Any, folder: Path) -> None:
     if type(tokenizer.backend_tokenizer.model).__name__ == "WordPiece":
         tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
         write_text(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in tokens))
-
-
-def _write_bin(folder: Path) -> None:
-    """The same tensors under the names that older programs look for."""
-    for safe in (WEIGHTS[ADAPTER], WEIGHTS[MODEL]):
-        if (folder / safe).is_file():
-            with replacing(folder / BIN[safe]) as scratch:
-                torch.save(load_file(folder / safe), scratch)

@@ -15,7 +15,7 @@ import textassay
 from textassay.config.runs import Run
 from textassay.data.load import Dataset
 from textassay.files import project_root
-from textassay.models.device import cpu_flags
+from textassay.models.processor import cpu_flags
 from textassay.models.source import Source
 from textassay.training.ranks import world_size
 
@@ -74,7 +74,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def made_by(provenance: dict[str, Any]) -> dict[str, Any]:
-    """The part of the provenance that goes into a hallmark."""
+    """The part of the provenance that goes into a hallmark; of a student also its teacher."""
+    taught = {"teacher": provenance["teacher"]} if "teacher" in provenance else {}
     return {
         "command": provenance["command"],
         "config": provenance["config"],
@@ -82,6 +83,7 @@ def made_by(provenance: dict[str, Any]) -> dict[str, Any]:
         "seed": provenance["seed"],
         "processes": provenance["processes"],
         "versions": provenance["versions"],
+        **taught,
     }
 
 

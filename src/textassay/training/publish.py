@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from textassay.artifacts.hallmark import stamp, verify_in_fresh_process
-from textassay.artifacts.kinds import Loaded, load_artifact, save_weights
+from textassay.artifacts.kinds import Loaded, load_artifact, save_weights, set_temperature
 from textassay.data.encode import encode_texts
 from textassay.data.labels import LabelMap
 from textassay.errors import GateError
@@ -40,8 +40,9 @@ def publish(
 
     `write(folder)` puts weights, configs, tokenizer and labels into an empty place, `check(loaded)`
     holds what was read back to what was trained. `texts` are the probe's. `describe(loaded)` gives
-    base, data, made_by and validation for the hallmark, and the text of the model card. The
-    artifact appears in `folder` only if all of it held; else GateError says what did not.
+    base, data, made_by and validation for the hallmark, the text of the model card, and the
+    temperature, or None. The artifact appears in `folder` only if all of it held; else GateError
+    says what did not.
     """
     with replacing(folder) as scratch:
         write(scratch)
@@ -49,6 +50,9 @@ def publish(
         check(loaded)
         facts = describe(loaded)
         write_text(scratch / "README.md", facts.pop("card"))
+        temperature = facts.pop("temperature")
+        if temperature is not None:
+            set_temperature(scratch, loaded, temperature)
         stamp(scratch, loaded, texts, **facts)
         verify_in_fresh_process(scratch)
     return loaded

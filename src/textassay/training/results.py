@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from textassay.artifacts.hallmark import FILE
+from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Evaluation, compare_with_baselines
 from textassay.evaluation.outputs import facts_of_run, write_tested
 from textassay.evaluation.plots import plot_learning_curves
@@ -21,10 +22,14 @@ class Training:
     checkpoint: Path | None
 
 
-def write_validated(setup: Setup, trained: Training, validation: Evaluation) -> None:
-    """What training and validation came to."""
+def write_validated(
+    setup: Setup, trained: Training, validation: Evaluation, calibration: Calibration
+) -> None:
+    """What training, calibration and validation came to."""
     run = setup.run
-    write_json(run.path / "eval_results.json", validation.to_json("eval"))
+    results = validation.to_json("eval")
+    results["calibration"] = {**calibration.to_json(), **(results["calibration"] or {})}
+    write_json(run.path / "eval_results.json", results)
     write_json(run.path / "label_mapping.json", setup.dataset.labels.to_json())
     metric = run.job.training.metric_for_best_model.removeprefix("eval_")
     plot_learning_curves(run.path / "learning_curves.png", trained.history, metric)

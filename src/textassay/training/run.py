@@ -20,10 +20,12 @@ from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
 from textassay.config.runs import Run, preparing, refuse_directory
 from textassay.console import say
 from textassay.data.split import sample
+from textassay.evaluation.calibrate import Calibration, calibrate
 from textassay.evaluation.evaluate import Evaluation, evaluate
-from textassay.evaluation.report import show
+from textassay.evaluation.report import show, show_change
 from textassay.files import sha256_file, write_json
 from textassay.models import cpu
+from textassay.training.beside_teacher import stand_beside_teacher
 from textassay.training.card import model_card
 from textassay.training.carry_over import WEIGHTS, carry_over, is_part, newest_part
 from textassay.training.checkpoints import (
@@ -32,6 +34,7 @@ from textassay.training.checkpoints import (
     newest_checkpoint,
     processes_of,
 )
+from textassay.training.distillation import DistillingTrainer
 from textassay.training.final import publish_extras, refuse_final_directory
 from textassay.training.provenance import data_record, made_by
 from textassay.training.publish import (
@@ -76,10 +79,12 @@ def run_training(run: Run) -> None:
         leave_deepspeed()
     if not is_main():
         return
-    loaded, validated = _publish(setup, trained)
-    write_validated(setup, trained, validated)
+    loaded, validated, calibration = _publish(setup, trained)
+    write_validated(setup, trained, validated, calibration)
     publish_extras(run)
     tested = None if setup.is_zero else _evaluate(setup, loaded, "test")
+    if tested and setup.distillation:
+        stand_beside_teacher(run, setup.distillation.teacher, tested)
     if tested:
         write_test_results(setup, tested)
     run.finish(
@@ -88,7 +93,7 @@ def run_training(run: Run) -> None:
             "hallmark": sha256_file(run.model_dir / FILE),
         }
     )
-    _say_outcome(run, validated, tested)
+    _say_outcome(run, validated, calibration, tested)
 
 
 def _train(setup: Setup) -> Training:
@@ -96,7 +101,7 @@ def _train(setup: Setup) -> Training:
     run = setup.run
     if run.job.training.is_zero_shot():
         return _leave_untrained(setup)
-    rows = {split: setup.encoded(split) for split in ("train", "validation")}
+    rows = setup.rows()
     if setup.device.type == "cpu":
         cpu.speed_up(setup.model, setup.precision)
     with preparing(run) if is_main() else nullcontext():
@@ -143,13 +148,21 @@ def _build(setup: Setup, rows: dict[str, datasets.Dataset]) -> AssayTrainer:
     run = setup.run
     trainer = build_trainer(
         setup.model, setup.tokenizer, rows, setup.arguments, run.job.training, run.fingerprint(),
-        ZeroTrainer if setup.is_zero else AssayTrainer,
+        _trainer_class(setup),
     )  # fmt: skip
+    if isinstance(trainer, DistillingTrainer):
+        trainer.section = run.job.distillation
     if isinstance(trainer, ZeroTrainer):
         facts = {"texts": _probe_texts(setup), **_origin(setup)}  # once, not at every checkpoint
         trainer.beside = functools.partial(_write_beside, setup, facts)
         trainer.add_callback(MovementCheck())
     return trainer
+
+
+def _trainer_class(setup: Setup) -> type[AssayTrainer]:
+    if setup.distillation:
+        return DistillingTrainer
+    return ZeroTrainer if setup.is_zero else AssayTrainer
 
 
 def _write_beside(setup: Setup, facts: dict[str, Any], folder: Path) -> None:
@@ -178,6 +191,7 @@ def _trained(setup: Setup, figures: dict[str, Any], state: TrainerState) -> Trai
         "best_metric": state.best_metric,
         "global_step": state.global_step,
         "train_rows": len(setup.dataset.splits["train"]),
+        **({"unlabelled_rows": len(setup.distillation.unlabelled)} if setup.distillation else {}),
         "trainable_parameters": trainable,
         "all_parameters": total,
     }
@@ -186,15 +200,16 @@ def _trained(setup: Setup, figures: dict[str, Any], state: TrainerState) -> Trai
     return Training(figures, state.log_history, Path(best) if best else None)
 
 
-def _publish(setup: Setup, trained: Training) -> tuple[Loaded, Evaluation]:
-    """The artifact, verified, and what it does on the validation rows."""
-    validated: list[Evaluation] = []
+def _publish(setup: Setup, trained: Training) -> tuple[Loaded, Evaluation, Calibration]:
+    """The artifact, calibrated and verified, and what it does on the validation rows."""
+    validated: list[tuple[Evaluation, Calibration]] = []
 
     def describe(loaded: Loaded) -> dict[str, Any]:
-        validated.append(_evaluate(setup, loaded, "validation"))
+        raw = _evaluate(setup, loaded, "validation")
         if setup.is_zero:  # the trained weights are in pieces: what they did has to do
-            refuse_other_loss(checkpoint, validated[0], setup.precision)
-        return _hallmark_facts(setup, validated[0])
+            refuse_other_loss(checkpoint, raw, setup.precision)
+        validated.append(calibrate(raw))
+        return _hallmark_facts(setup, *validated[0])
 
     def write(folder: Path) -> None:
         if setup.is_zero:
@@ -209,7 +224,7 @@ def _publish(setup: Setup, trained: Training) -> tuple[Loaded, Evaluation]:
     checkpoint = trained.checkpoint or newest_checkpoint(setup.run)
     texts = _probe_texts(setup)
     loaded = publish(setup.run.model_dir, write, check, texts, describe)
-    return loaded, validated[0]
+    return loaded, *validated[0]
 
 
 def _probe_texts(setup: Setup) -> list[str]:
@@ -226,7 +241,9 @@ def _evaluate(setup: Setup, loaded: Loaded, split: str) -> Evaluation:
     return evaluate(loaded, split, table, job.evaluation, batch, setup.device)
 
 
-def _hallmark_facts(setup: Setup, validation: Evaluation) -> dict[str, Any]:
+def _hallmark_facts(
+    setup: Setup, validation: Evaluation, calibration: Calibration
+) -> dict[str, Any]:
     macro = validation.scores["macro_f1"]
     return {
         **_origin(setup),
@@ -234,7 +251,8 @@ def _hallmark_facts(setup: Setup, validation: Evaluation) -> dict[str, Any]:
             "rows": len(validation.truth),
             "macro_f1": [macro.value, macro.low, macro.high],
         },
-        "card": model_card(setup.run, setup.dataset, setup.base, validation),
+        "card": model_card(setup.run, setup.dataset, setup.base, validation, calibration),
+        "temperature": calibration.temperature,
     }
 
 
@@ -247,11 +265,17 @@ def _origin(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _say_outcome(run: Run, validated: Evaluation, tested: Evaluation | None) -> None:
+def _say_outcome(
+    run: Run, validated: Evaluation, calibration: Calibration, tested: Evaluation | None
+) -> None:
     for split, found in (("validation", validated), ("test", tested)):
         if found and (split == "test" or not tested):
             say(f"{split:<11}accuracy {show(found.scores['accuracy'])}, "
                 f"macro-F1 {show(found.scores['macro_f1'])}")  # fmt: skip
+    changes = [f"{found.split} ece {show_change(found.calibrated, 'ece')}"
+               for found in (validated, tested) if found and found.calibrated]  # fmt: skip
+    outcome = f": {', '.join(changes)}" if changes else ""
+    say(f"calibrated {calibration.sentence()}{outcome}")
     if tested:
         say(f"report     {run.path / 'report.html'}")
     else:

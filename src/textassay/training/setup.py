@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import torch
 import transformers
 
 from textassay.config.runs import Run
+from textassay.config.schema import Job
 from textassay.console import say, warn
 from textassay.data.encode import encode
 from textassay.data.load import Dataset, load_dataset
@@ -17,8 +19,11 @@ from textassay.models.device import find_device, find_precision
 from textassay.models.methods import attach, refuse_unmergeable
 from textassay.models.source import Source, find_model
 from textassay.training.arguments import training_arguments
+from textassay.training.distillation import Distillation, prepare_distillation
 from textassay.training.provenance import describe_run
 from textassay.training.ranks import main_first, world_size
+from textassay.training.student_base import base_from_teacher
+from textassay.training.teacher import Teacher, find_teacher
 from textassay.training.zero import built_whole, refuse_unsaved
 
 
@@ -37,12 +42,23 @@ class Setup:
     model: Any
     parameters: tuple[int, int]
     provenance: dict[str, Any]
+    distillation: Distillation | None = None
 
-    def encoded(self, split: str) -> datasets.Dataset:
-        """The token ids of a split; of several processes the main one makes them."""
+    def rows(self) -> dict[str, datasets.Dataset]:
+        """The token ids to train on and to validate on; of several processes the main makes them.
+
+        Beside a teacher's student also its logits, and the texts that have nothing else.
+        """
         with main_first():
-            return encode(self.dataset.splits[split], self.tokenizer, self.dataset.labels,
-                          self.run.job.model.max_seq_length, self.prompt)  # fmt: skip
+            train, validation = (self._encoded(self.dataset.splits[split])
+                                 for split in ("train", "validation"))  # fmt: skip
+        if self.distillation:
+            train = self.distillation.rows(train, self._encoded(self.distillation.unlabelled))
+        return {"train": train, "validation": validation}
+
+    def _encoded(self, table: pa.Table) -> datasets.Dataset:
+        return encode(table, self.tokenizer, self.dataset.labels,
+                      self.run.job.model.max_seq_length, self.prompt)  # fmt: skip
 
     @property
     def is_zero(self) -> bool:
@@ -59,8 +75,10 @@ def assemble(run: Run) -> Setup:
     device = find_device(job.resources.device)
     precision = find_precision(job.training.precision, device)
     arguments = training_arguments(run, device, precision)
-    base = find_model(job.model.model_name_or_path, job.model.revision)
+    teacher = find_teacher(job.distillation) if job.distillation.teacher else None
+    base = _find_base(job, teacher)
     dataset = load_dataset(job.data)
+    distillation = prepare_distillation(teacher, job, dataset) if teacher else None
     transformers.set_seed(run.seed)
     template = job.data.prompt
     prompt = Prompt.from_template(template, dataset.labels.names) if template else None
@@ -75,11 +93,20 @@ def assemble(run: Run) -> Setup:
     if job.model.load_in_4bit:
         model.to(device)  # the Trainer leaves a quantised model where it is
     provenance = describe_run(run, dataset, base, device, precision)
+    if distillation:
+        provenance["teacher"] = distillation.describe()
     trainable, total = count_parameters(model)
     if job.training.is_zero_shot():
         trainable = 0
     return Setup(run, device, precision, arguments, base, dataset, prompt,
-                 built.tokenizer, model, (trainable, total), provenance)  # fmt: skip
+                 built.tokenizer, model, (trainable, total), provenance, distillation)  # fmt: skip
+
+
+def _find_base(job: Job, teacher: Teacher | None) -> Source:
+    layers = job.distillation.student_layers
+    if teacher and layers:
+        return base_from_teacher(teacher, layers)
+    return find_model(job.model.model_name_or_path, job.model.revision)
 
 
 def announce(setup: Setup) -> None:
@@ -94,6 +121,9 @@ def announce(setup: Setup) -> None:
     bits = ", base in 4 bits" if job.model.load_in_4bit else ""
     say(f"method     {job.method.name}{bits}: {trainable:,} of {total:,} parameters train "
         f"({trainable / total:.4%})")  # fmt: skip
+    if setup.distillation:
+        told = job.distillation
+        say(f"teacher    {told.teacher}: temperature {told.temperature:g}, alpha {told.alpha:g}")
     threads = f", {torch.get_num_threads()} threads" if setup.device.type == "cpu" else ""
     say(f"device     {setup.device.type}, {setup.precision}{threads}")
     if setup.is_zero:

@@ -14,6 +14,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from textassay.artifacts.kinds import restore_weights, save_weights
 from textassay.config.schema import TrainingSection
+from textassay.data.encode import NO_LABEL
 from textassay.errors import TextassayError, UsageError, first_line
 from textassay.evaluation.metrics import point_scores
 from textassay.models.predict import pad_batch
@@ -21,6 +22,7 @@ from textassay.training import ranks
 from textassay.training.checkpoints import mark_complete, rotate
 from textassay.training.progress import ProgressDisplay
 from textassay.training.sampler import EpochSampler
+from textassay.training.teacher import TEACHER_LOGITS
 
 
 class AssayTrainer(Trainer):
@@ -171,11 +173,14 @@ def _refusing(arguments: TrainingArguments, training: TrainingSection) -> Iterat
 
 
 def collator(pad_id: int) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-    """Rows to a batch, padded to its longest."""
+    """Rows to a batch, padded to its longest, with a teacher's logits where there are any."""
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = pad_batch([row["input_ids"] for row in rows], pad_id)
-        return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
+        batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        if TEACHER_LOGITS in rows[0]:
+            batch[TEACHER_LOGITS] = torch.tensor([row[TEACHER_LOGITS] for row in rows])
+        return batch
 
     return collate
 
@@ -184,7 +189,8 @@ def class_weights(train: datasets.Dataset, training: TrainingSection) -> torch.T
     """A weight for each label, shape [labels], or None where all rows weigh the same."""
     if training.class_weights == "none":
         return None
-    counts = np.bincount(train.data["labels"].to_numpy())
+    labels = train.data["labels"].to_numpy()
+    counts = np.bincount(labels[labels != NO_LABEL])
     return torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
 
 
@@ -193,6 +199,7 @@ def loss_function(
 ) -> Callable[..., torch.Tensor]:
     """Cross entropy as the exact mean over the rows of an optimizer step, in fp32.
 
+    A row without a label counts as one, and adds nothing.
     With accumulation the library passes the step's rows as `num_items_in_batch`; a mean of batch
     means would weigh the rows of a small last batch more.
     """
@@ -203,6 +210,7 @@ def loss_function(
             logits,
             labels,
             weight=None if weights is None else weights.to(logits.device),
+            ignore_index=NO_LABEL,
             label_smoothing=arguments.label_smoothing_factor,
             reduction="sum",
         )

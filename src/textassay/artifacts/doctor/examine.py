@@ -24,16 +24,16 @@ from textassay.artifacts.identify import (
     ADAPTER_CONFIG,
     BASE_MODEL,
     MODEL,
-    ONNX,
-    ONNX_FILES,
     RUN,
     UNKNOWN,
     ZERO,
     Identity,
     identify,
 )
+from textassay.artifacts.onnx_files import ONNX, ONNX_INT8
+from textassay.artifacts.onnx_model import OnnxModel
 from textassay.config.runs import FINISHED
-from textassay.errors import GateError
+from textassay.errors import GateError, UsageError
 from textassay.models.source import SETTINGS_KEY
 
 
@@ -93,7 +93,7 @@ def _examine_kind(identity: Identity, base: str | None, diagnosis: Diagnosis) ->
         _tell_unknown(folder, diagnosis)
     elif identity.kind == BASE_MODEL:
         _examine_base_model(folder, diagnosis)
-    elif identity.kind in (ADAPTER, MODEL, ONNX):
+    elif identity.kind in (ADAPTER, MODEL, ONNX, ONNX_INT8):
         _examine_artifact(identity, base, diagnosis)
 
 
@@ -120,7 +120,7 @@ def _examine_artifact(identity: Identity, base: str | None, diagnosis: Diagnosis
 def _examine_model(identity: Identity, diagnosis: Diagnosis) -> Any:
     """Config and weights of a model, by themselves and together."""
     folder = identity.folder
-    if identity.kind == ONNX:
+    if identity.kind in (ONNX, ONNX_INT8):
         _examine_onnx(folder, diagnosis)
         return open_config(folder, diagnosis) if (folder / "config.json").is_file() else None
     config = open_config(folder, diagnosis)
@@ -156,9 +156,13 @@ def _examine_base_model(folder: Path, diagnosis: Diagnosis) -> None:
 
 
 def _examine_onnx(folder: Path, diagnosis: Diagnosis) -> None:
-    for name in ONNX_FILES:
-        if (folder / name).is_file() and (folder / name).stat().st_size == 0:
-            diagnosis.wrong(f"{name}: is empty.", COPY)
+    """Whether ONNX Runtime opens it, and what it says fits what lies beside it."""
+    try:
+        OnnxModel(folder)
+    except GateError as error:
+        diagnosis.wrong(str(error), COPY)
+    except UsageError as error:  # no ONNX Runtime here
+        diagnosis.note(str(error), "Only the files beside the graph were looked at.")
 
 
 def _tell_unknown(folder: Path, diagnosis: Diagnosis) -> None:

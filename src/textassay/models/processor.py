@@ -1,0 +1,29 @@
+"""What the CPU can do, and how many threads are ours to use. No torch."""
+
+import os
+
+# Instructions for products of bytes, which decide how INT8 is rounded and how fast it is.
+INT8_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+def cpu_flags() -> set[str]:
+    """The CPU's flags as Linux lists them; empty where there is no /proc/cpuinfo."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
+            for line in stream:
+                if line.lower().startswith(("flags", "features")):
+                    return set(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return set()
+
+
+def int8_flags() -> list[str]:
+    """Those of the CPU's flags that decide how INT8 is computed."""
+    found = cpu_flags()
+    return [flag for flag in INT8_FLAGS if flag in found]
+
+
+def usable_threads() -> int:
+    """The CPUs that this process may run on, which in a container can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

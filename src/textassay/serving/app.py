@@ -1,0 +1,247 @@
+"""The endpoints."""
+
+import asyncio
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+
+from textassay.serving.batching import Answer
+from textassay.serving.bodies import (
+    ErrorBody,
+    PredictBody,
+    Prediction,
+    RefusedError,
+    Sentiment,
+    SentimentBody,
+    parse,
+    predict_texts,
+    sentiment_texts,
+)
+from textassay.serving.info import describe
+from textassay.serving.middleware import Watch
+from textassay.serving.models import ServedModel
+from textassay.serving.service import Service
+
+PAGES = Path(__file__).parent / "pages"
+# A body that is so many times too large is not even read to its end before it is refused.
+PATIENCE = 10
+# The pages load nothing from anywhere, and talk to nobody but this server.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; form-action 'none'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+WHY_NOT = {
+    400: "no JSON", 401: "no bearer token, or another one", 404: "no such model",
+    408: "the body did not arrive in time", 413: "the body is too large",
+    422: "other types, or too much of something", 429: "too many texts wait; see Retry-After",
+    503: "no answer in time, or the server is shutting down; see Retry-After",
+}  # fmt: skip
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": why} for status, why in WHY_NOT.items()
+}
+
+
+def build_app(service: Service) -> FastAPI:
+    """The ASGI application of a service."""
+    app = FastAPI(
+        title="textassay",
+        version=version("textassay"),
+        summary="Text classification over HTTP.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Watch, service=service)
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(HTTPException, _not_found)
+    _add_answers(app, service)
+    _add_state(app, service)
+    _add_pages(app)
+    return app
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    several = _answered(list[Prediction] | list[list[Prediction]])
+    predict_doc: dict[str, Any] = {"responses": several, "openapi_extra": _takes(PredictBody)}
+    sentiments = _answered(Sentiment | list[Sentiment])
+    sentiment_doc: dict[str, Any] = {
+        "responses": sentiments,
+        "openapi_extra": _takes(SentimentBody),
+    }
+
+    @app.post("/predict", summary="Labels, the best first", **predict_doc)
+    async def predict(request: Request) -> Response:
+        """As text-embeddings-inference answers: a list for a text, a list of lists for a batch."""
+        return await _predict(request, service, None)
+
+    @app.post("/models/{name}/predict", summary="The same of one model", **predict_doc)
+    async def predict_of(name: str, request: Request) -> Response:
+        """/predict of the model with this name."""
+        return await _predict(request, service, name)
+
+    @app.post("/sentiment-analyze", summary="One label and all probabilities", **sentiment_doc)
+    async def sentiment(request: Request) -> Response:
+        """An object for a text, a list of them for a list."""
+        return await _sentiment(request, service, None)
+
+    @app.post("/models/{name}/sentiment-analyze", summary="The same of one model", **sentiment_doc)
+    async def sentiment_of(name: str, request: Request) -> Response:
+        """/sentiment-analyze of the model with this name."""
+        return await _sentiment(request, service, name)
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/health", summary="Whether the process works", responses={503: {}})
+    async def health() -> Response:
+        return _json({"status": "ok"}) if service.is_healthy else _json({"status": "broken"}, 503)
+
+    @app.get("/ready", summary="Whether new requests are taken", responses={503: {}})
+    async def ready() -> Response:
+        """503 while the server shuts down. Files that changed since they were loaded are named."""
+        is_ready = service.is_healthy and not service.draining
+        changed = {
+            name: files
+            for name, model in service.models.items()
+            if (files := model.changed_files())
+        }
+        body = {"ready": is_ready, "models": list(service.models), "changed_files": changed}
+        return _json(body, 200 if is_ready else 503)
+
+    @app.get("/info", summary="Which models, and their limits", responses={401: REFUSALS[401]})
+    async def info() -> Response:
+        """Of the default model as text-embeddings-inference says it, then of every model."""
+        return _json(describe(service))
+
+    @app.get(
+        "/metrics",
+        summary="For Prometheus",
+        response_class=PlainTextResponse,
+        responses={401: REFUSALS[401]},
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_pages(app: FastAPI) -> None:
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in PAGES.glob("*.html")}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(pages["try"], headers=PAGE_HEADERS)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(pages["docs"], headers=PAGE_HEADERS)
+
+
+async def _predict(request: Request, service: Service, name: str | None) -> Response:
+    body = parse(await _read(request, service), PredictBody)
+    model = service.find(name if name is not None else body.model)
+    texts, is_single = predict_texts(body.inputs, service.settings.limits)
+    if body.truncate is False:
+        await _refuse_long(model, texts, is_single)
+    answers = await _answers(request, service, model, texts)
+    sorted_answers = [_best_first(model, answer, body.raw_scores) for answer in answers]
+    return _json(sorted_answers[0] if is_single else sorted_answers)
+
+
+async def _sentiment(request: Request, service: Service, name: str | None) -> Response:
+    body = parse(await _read(request, service), SentimentBody)
+    model = service.find(name if name is not None else body.model)
+    texts, is_single = sentiment_texts(body, service.settings.limits)
+    found = []
+    for answer in await _answers(request, service, model, texts):
+        probabilities = dict(zip(model.labels, answer.probabilities, strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        found.append(
+            {"label": label, "confidence": probabilities[label], "probabilities": probabilities}
+        )
+    return _json(found[0] if is_single else found)
+
+
+async def _answers(
+    request: Request, service: Service, model: ServedModel, texts: list[str]
+) -> list[Answer]:
+    request.state.log = {"model": model.name, "items": len(texts)}
+    if service.settings.log_texts:
+        request.state.log["texts"] = texts
+    return await service.answers(model, texts)
+
+
+def _best_first(model: ServedModel, answer: Answer, raw: bool) -> list[dict[str, Any]]:
+    scores = answer.logits if raw else answer.probabilities
+    pairs = sorted(zip(scores, model.labels, strict=True), key=lambda pair: -pair[0])
+    return [{"score": score, "label": label} for score, label in pairs]
+
+
+async def _refuse_long(model: ServedModel, texts: list[str], is_single: bool) -> None:
+    # Its lock may be held while a batch is computed, which the event loop must not wait for.
+    rows = await asyncio.to_thread(model.classifier.ids, texts)
+    full = [len(ids) >= model.classifier.max_length for ids in rows]
+    if any(full):
+        where = "inputs" if is_single else f"inputs[{full.index(True)}]"
+        raise RefusedError(
+            422,
+            "validation",
+            f"{where}: fills all {model.classifier.max_length} tokens that the "
+            "model reads, so its end may be cut off, and truncate is false",
+        )
+
+
+async def _read(request: Request, service: Service) -> bytes:
+    """The body. RefusedError 413 where it is too large, 408 where it does not come."""
+    limits = service.settings.limits
+    too_large = RefusedError(
+        413, "validation", f"the body has more than {limits.body_bytes:,} bytes"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > PATIENCE * limits.body_bytes:
+        raise too_large
+    content = bytearray()
+    size = 0
+    try:
+        async with asyncio.timeout(limits.seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                # Read on: a client that is cut off while it sends never sees why.
+                if size > PATIENCE * limits.body_bytes:
+                    raise too_large
+                if size <= limits.body_bytes:
+                    content += chunk
+    except TimeoutError:
+        message = f"the body did not arrive within {limits.seconds:g} seconds"
+        raise RefusedError(408, "validation", message) from None
+    if size > limits.body_bytes:
+        raise too_large
+    return bytes(content)
+
+
+def _answered(model: Any) -> dict[int | str, dict[str, Any]]:
+    return {200: {"model": model, "description": "the answer"}, **REFUSALS}
+
+
+def _takes(body: type[PredictBody] | type[SentimentBody]) -> dict[str, Any]:
+    schema = body.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text, status, headers, media_type="application/json")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return _json(error.body, error.status, error.headers)
+
+
+async def _not_found(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = {"error": str(error.detail).lower(), "error_type": "not_found"}
+    return _json(body, error.status_code, dict(error.headers or {}))

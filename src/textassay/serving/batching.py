@@ -1,0 +1,149 @@
+"""Texts of several requests go through a model together: one thread a model, one bounded queue.
+
+Nothing waits for a batch to fill: the thread takes what is there as soon as it is free. Under load
+texts gather while it computes, so batches grow by themselves.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """One text's probabilities and logits, in the order of the labels."""
+
+    probabilities: list[float]
+    logits: list[float]
+
+
+class QueueFullError(Exception):
+    """So many texts wait already that these would not be answered in time."""
+
+
+class ModelFailedError(Exception):
+    """The model could not compute an answer; the reason is its cause."""
+
+
+@dataclass
+class _Job:
+    texts: list[str]
+    answers: "asyncio.Future[list[Answer]]"
+
+
+class Batcher:
+    """Computes in a thread of its own what an event loop asks for.
+
+    compute: the answers to some texts, in their order.
+    observe: is told how many texts were computed together, and in how many seconds.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[list[str]], list[Answer]],
+        batch_size: int,
+        queue: int,
+        observe: Callable[[int, float], None] = lambda texts, seconds: None,
+    ) -> None:
+        self._compute = compute
+        self._batch_size = batch_size
+        self._queue = queue
+        self._observe = observe
+        self._jobs: deque[_Job] = deque()
+        self._waiting = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Texts that are not being computed yet."""
+        return self._waiting
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anybody will answer."""
+        return self._thread.is_alive()
+
+    def submit(self, texts: list[str]) -> "asyncio.Future[list[Answer]]":
+        """The answers to come. From a running event loop; all calls from the same one.
+
+        A future that is cancelled while it waits is not computed. Raises QueueFullError; the future
+        fails with ModelFailedError.
+        """
+        job = _Job(texts, asyncio.get_running_loop().create_future())
+        with self._changed:
+            if self._closed or self._waiting + len(texts) > self._queue:
+                raise QueueFullError
+            self._jobs.append(job)
+            self._waiting += len(texts)
+            self._changed.notify()
+        return job.answers
+
+    def close(self) -> None:
+        """Take no more; end when what was taken is answered."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while jobs := self._take():
+            results = self._answer(jobs)
+            try:
+                jobs[0].answers.get_loop().call_soon_threadsafe(_deliver, results)
+            except RuntimeError:  # the loop was closed: nobody waits any more
+                return
+
+    def _take(self) -> list[_Job]:
+        """The jobs of the next batch, waiting for the first; none when the end has come."""
+        with self._changed:
+            while True:
+                while not self._jobs:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                jobs = self._next_jobs()
+                if jobs:
+                    return jobs
+
+    def _next_jobs(self) -> list[_Job]:
+        jobs: list[_Job] = []
+        size = 0
+        while self._jobs and (not jobs or size + len(self._jobs[0].texts) <= self._batch_size):
+            job = self._jobs.popleft()
+            self._waiting -= len(job.texts)
+            if not job.answers.cancelled():
+                jobs.append(job)
+                size += len(job.texts)
+        return jobs
+
+    def _answer(self, jobs: list[_Job]) -> "list[tuple[_Job, list[Answer] | BaseException]]":
+        """Every job with its answers or why there are none."""
+        texts = [text for job in jobs for text in job.texts]
+        started = time.perf_counter()
+        try:
+            answers = iter(self._compute(texts))
+        except BaseException as error:  # a panic of the tokenizers library is no Exception
+            if len(jobs) == 1:
+                return [(jobs[0], error)]
+            # One text that the model stumbles over must not harm those it happened to meet.
+            return [result for job in jobs for result in self._answer([job])]
+        self._observe(len(texts), time.perf_counter() - started)
+        return [(job, [next(answers) for _ in job.texts]) for job in jobs]
+
+
+def _deliver(results: "list[tuple[_Job, list[Answer] | BaseException]]") -> None:
+    for job, result in results:
+        if job.answers.done():  # whoever asked has gone
+            continue
+        if isinstance(result, BaseException):
+            failure = ModelFailedError(str(result))
+            failure.__cause__ = result
+            job.answers.set_exception(failure)
+        else:
+            job.answers.set_result(result)

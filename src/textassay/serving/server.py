@@ -1,0 +1,146 @@
+"""One server process: address, models, signals. With several workers see `workers.py`."""
+
+import errno
+import gc
+import os
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from textassay.errors import TextassayError, UsageError
+from textassay.serving.app import build_app
+from textassay.serving.logs import log, log_libraries
+from textassay.serving.metrics import Metrics
+from textassay.serving.models import load_models
+from textassay.serving.service import Service
+from textassay.serving.settings import Settings
+
+BACKLOG = 2048
+# Longer than the 60 seconds after which most that balance load close an idle connection: who closes
+# first never sends a request into a connection that the other side is just closing.
+KEEP_ALIVE_SECONDS = 75
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that has the address and does not listen yet, so nobody waits while models load.
+
+    Raises TextassayError where the address is taken, UsageError where it is none.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError):
+        raise UsageError(f"--host {host}: is no address of this machine.") from None
+    taken = socket.socket(family, kind, protocol)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind(address)
+    except OSError as error:
+        taken.close()
+        if error.errno == errno.EADDRINUSE:
+            raise _is_taken(host, port) from None
+        reason = (error.strerror or str(error)).lower()
+        raise TextassayError(
+            f"port {port} on {host} cannot be used ({reason}); name another --port or --host."
+        ) from None
+    return taken
+
+
+def address_of(taken: socket.socket) -> str:
+    """The URL that a socket answers at."""
+    host, port = taken.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(
+    settings: Settings,
+    taken: socket.socket,
+    on_ready: Callable[[], None],
+    parent: int | None = None,
+) -> None:
+    """Load the models, answer until a signal, finish what was taken, return.
+
+    on_ready: called when requests are taken. parent: a process whose end ends this one, too.
+    """
+    log_libraries()
+    metrics = Metrics()
+    service = Service(settings, load_models(settings, metrics), metrics)
+    # What is loaded stays: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
+    config = uvicorn.Config(
+        build_app(service),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=1,
+        lifespan="off",
+        ws="none",
+    )
+    _Server(config, service, on_ready, parent).run([taken])
+    for model in service.models.values():
+        model.batcher.close()
+    log("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, but a signal first lets every request that was taken be answered.
+
+    Meanwhile `/ready` says 503, so that whoever balances load sends nothing more.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        on_ready: Callable[[], None],
+        parent: int | None,
+    ) -> None:
+        super().__init__(config)
+        self._service = service
+        self._on_ready = on_ready
+        self._parent = parent
+        self._last_moment = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except OSError:  # another server was bound there, too, and began to listen first
+            settings = self._service.settings
+            raise _is_taken(settings.host, settings.port) from None
+        models = {name: one.classifier.kind for name, one in self._service.models.items()}
+        log("started", pid=os.getpid(), models=models)
+        self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end. Not the original's business: it would raise the signal once more."""
+        self._drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._parent is not None and os.getppid() != self._parent:
+            self._drain()
+        ends = await super().on_tick(counter)
+        if not self._service.draining:
+            return ends
+        if self._service.in_flight and time.monotonic() > self._last_moment:
+            log("gave_up", requests_in_flight=self._service.in_flight)
+            return True
+        return not self._service.in_flight
+
+    def _drain(self) -> None:
+        if not self._service.draining:
+            log("stopping", requests_in_flight=self._service.in_flight)
+            self._last_moment = time.monotonic() + self._service.settings.shutdown_seconds
+            self._service.draining = True
+
+
+def _is_taken(host: str, port: int) -> TextassayError:
+    return TextassayError(
+        f"port {port} on {host} is taken; stop what listens there, or name another --port."
+    )

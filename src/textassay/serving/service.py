@@ -1,0 +1,98 @@
+"""A server's state, and how it comes to an answer: cache, queue, model."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from textassay.serving.batching import Answer, ModelFailedError, QueueFullError
+from textassay.serving.bodies import RefusedError
+from textassay.serving.cache import AnswerCache
+from textassay.serving.logs import log
+from textassay.serving.metrics import Metrics
+from textassay.serving.models import ServedModel
+from textassay.serving.settings import Settings
+
+RETRY_SECONDS = 1
+
+
+class Service:
+    """The models of one server process, and what all its requests share. For one event loop."""
+
+    def __init__(
+        self, settings: Settings, models: dict[str, ServedModel], metrics: Metrics
+    ) -> None:
+        self.settings = settings
+        self.models = models
+        self.metrics = metrics
+        self.draining = False
+        self.in_flight = 0
+        self._cache = AnswerCache(settings.cache_size)
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Count a request as long as it is answered: a server that ends waits for all of them."""
+        self.in_flight += 1
+        self.metrics.in_flight.inc()
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self.metrics.in_flight.dec()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether every model has somebody who computes its answers."""
+        return all(model.batcher.is_alive for model in self.models.values())
+
+    def find(self, name: str | None) -> ServedModel:
+        """A model by its name, or the default one. RefusedError 404 for one that is not served."""
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            known = ", ".join(self.models)
+            raise RefusedError(
+                404, "not_found", f"model: no such model is served; there is {known}"
+            )
+        return self.models[name]
+
+    async def answers(self, model: ServedModel, texts: list[str]) -> list[Answer]:
+        """The answer to every text, in order. RefusedError when there is no time or no room."""
+        cached = {text: self._cache.get(model.name, text) for text in texts}
+        known = {text: answer for text, answer in cached.items() if answer is not None}
+        unknown = [text for text in cached if text not in known]
+        self.metrics.cache_hits.labels(model.name).inc(len(texts) - len(unknown))
+        self.metrics.cache_misses.labels(model.name).inc(len(unknown))
+        if unknown:
+            for text, answer in zip(unknown, await self._compute(model, unknown), strict=True):
+                known[text] = answer
+                self._cache.put(model.name, text, answer)
+        found = [known[text] for text in texts]
+        for answer in found:
+            label = model.labels[answer.probabilities.index(max(answer.probabilities))]
+            self.metrics.predictions.labels(model.name, label).inc()
+        return found
+
+    async def _compute(self, model: ServedModel, texts: list[str]) -> list[Answer]:
+        queue = self.metrics.queue.labels(model.name)
+        try:
+            async with asyncio.timeout(self.settings.limits.seconds):
+                waiting = model.batcher.submit(texts)
+                queue.set(model.batcher.waiting)
+                return await waiting
+        except QueueFullError:
+            message = f"{model.batcher.waiting} texts wait already; come again later"
+            raise RefusedError(429, "overloaded", message, _retry()) from None
+        except TimeoutError:
+            message = f"no answer within {self.settings.limits.seconds:g} seconds"
+            raise RefusedError(503, "overloaded", message, _retry()) from None
+        except ModelFailedError as error:
+            cause = error.__cause__
+            log("error", model=model.name, error=f"{type(cause).__name__}: {cause}")
+            message = "the model failed; the server's log says why"
+            raise RefusedError(500, "backend", message) from None
+        finally:
+            queue.set(model.batcher.waiting)
+
+
+def _retry() -> dict[str, str]:
+    return {"Retry-After": str(RETRY_SECONDS)}

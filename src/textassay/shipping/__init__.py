@@ -1,0 +1,1 @@
+"""What an artifact becomes on its way to production: another form, or a smaller model."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: made of a torch model, made fast, brought into INT8."""

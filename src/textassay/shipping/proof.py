@@ -1,0 +1,71 @@
+"""The rows on which what is made is held to what it was made from."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from textassay.config.schema import DataSection
+from textassay.data.load import load_dataset, load_rows
+from textassay.data.split import sample
+from textassay.errors import DataError, UsageError
+from textassay.evaluation.contenders import run_around
+
+# So many texts are compared, all there are if there are fewer.
+PROOF_ROWS = 256
+SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class ProofRows:
+    """Texts to compare logits on; labelled rows to judge on and to choose on, where known."""
+
+    title: str
+    texts: list[str]
+    validation: pa.Table | None = None
+    train: pa.Table | None = None
+
+
+def find_proof_rows(
+    folder: Path, hallmark: dict[str, Any] | None, data: DataSection | None
+) -> ProofRows:
+    """The rows that `data` names; else those of the run around an artifact; else its probe.
+
+    A single file is used whole, as validation rows. Raises UsageError where there are none, and
+    DataError where they cannot be used.
+    """
+    run = run_around(folder)
+    if data is None and run is None:
+        texts = hallmark["probe"]["texts"] if hallmark else []
+        if not texts:
+            raise UsageError(
+                f"{folder}: stands in no run and its hallmark keeps no rows, so there is nothing "
+                "to compare on; name rows with --data_path."
+            )
+        return ProofRows("the probe of its hallmark", list(texts))
+    section = data or (run.data if run else DataSection())
+    if data is not None and data.path and os.path.isfile(data.path):  # noqa: PTH113 (long names)
+        table = load_rows(Path(data.path), data)
+        return ProofRows(f"{data.path}, the whole file", _some(table), table)
+    dataset = load_dataset(section)
+    validation = dataset.splits["validation"]
+    return ProofRows(
+        f"{dataset.name}, validation", _some(validation), validation, dataset.splits["train"]
+    )
+
+
+def refuse_other_labels(rows: pa.Table, known: list[str], title: str) -> None:
+    """DataError where rows have labels that the classifier does not know."""
+    strange = sorted(set(rows["label"].to_pylist()) - set(known))
+    if strange:
+        raise DataError(
+            f"{title}: has the label {strange[0]!r}, which is none of the model's: "
+            f"{', '.join(known)}."
+        )
+
+
+def _some(table: pa.Table) -> list[str]:
+    texts: list[str] = sample(table, PROOF_ROWS, SAMPLE_SEED)["text"].to_pylist()
+    return texts

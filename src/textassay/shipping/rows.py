@@ -1,0 +1,234 @@
+"""The rows of a file, a window at a time and as often as wanted, in memory that does not grow."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textassay.data.clean import SHOWN
+from textassay.data.columns import find_text_column
+from textassay.data.delimited import Dialect, find_dialect
+from textassay.data.encoding import find_encoding
+from textassay.data.read import (
+    BadRow,
+    open_delimited,
+    parse_line,
+    problem_of,
+    read_array,
+    refuse_duplicates,
+    refuse_file,
+    value_as_text,
+)
+from textassay.errors import DataError
+
+# A window ends with whichever comes first. So many characters are about a million tokens, which a
+# tokenizer holds in 100 MB.
+WINDOW_ROWS = 4096
+WINDOW_CHARACTERS = 4_000_000
+# An array has to be read whole, and takes several times its size.
+LARGEST_ARRAY = 1 << 30
+# Parquet is read so many rows at a time, since nobody knows before how long their texts are, and so
+# many bytes of a column ahead.
+PARQUET_ROWS = 64
+READ_AHEAD = 1 << 20
+
+
+class Row(NamedTuple):
+    """The line it begins on (Parquet, JSON arrays: its number from 1), its cells, what is wrong."""
+
+    line: int
+    cells: dict[str, Any]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that follow one another; those of a Parquet file also as Arrow has them."""
+
+    rows: list[Row]
+    typed: pa.RecordBatch | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that has been read through once: what is in it, and `windows()` to read it again.
+
+    `text` is the name of the text's column; of the `bad_rows` that cannot be used `bad` has the
+    first few.
+    """
+
+    path: Path
+    names: list[str]
+    text: str
+    rows: int
+    windows: Callable[[], Iterator[Window]]
+    schema: pa.Schema | None = None
+    bad: list[BadRow] = field(default_factory=list)
+    bad_rows: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def open_source(
+    path: Path, text_column: str | None = None, column_names: list[str] | None = None
+) -> Source:
+    """Read a csv, tsv, json, jsonl or parquet file through, as `read_file` would.
+
+    The text's column is `text_column`, else found by its name. Raises DataError where the file as a
+    whole cannot be used.
+    """
+    refuse_file(path)
+    names, windows, schema, notes = OPENERS[path.suffix.lower()](path, column_names)
+    names = names or list(
+        dict.fromkeys(name for window in windows() for row in window.rows for name in row.cells)
+    )
+    text = find_text_column(str(path), names, text_column)
+    count = bad_rows = 0
+    bad: list[BadRow] = []
+    for row in (row for window in windows() for row in window.rows):
+        problem = text_of(row, text)[1]
+        if problem and bad_rows < SHOWN:
+            bad.append(BadRow(str(path), row.line, problem))
+        count += 1
+        bad_rows += problem is not None
+    if not count:
+        raise DataError(f"{path}: has a header but no rows.")
+    return Source(path, names, text, count, windows, schema, bad, bad_rows, notes)
+
+
+def text_of(row: Row, column: str) -> tuple[str, str | None]:
+    """A row's text, and what is wrong with the row. An empty text is a text; none at all is not."""
+    text = value_as_text(row.cells.get(column))
+    problem = row.problem or ("has no text" if text is None else None)
+    return text or "", problem
+
+
+def windows_of(rows: Iterable[Row]) -> Iterator[Window]:
+    """Rows in windows, whose ends depend on the rows alone."""
+    window: list[Row] = []
+    size = 0
+    for row in rows:
+        window.append(row)
+        size += sum(len(cell) for cell in row.cells.values() if isinstance(cell, str))
+        if len(window) == WINDOW_ROWS or size >= WINDOW_CHARACTERS:
+            yield Window(window)
+            window, size = [], 0
+    if window:
+        yield Window(window)
+
+
+Opened = tuple[list[str] | None, Callable[[], Iterator[Window]], pa.Schema | None, list[str]]
+
+
+def _open_delimited(path: Path, column_names: list[str] | None) -> Opened:
+    dialect, notes = find_dialect(path)
+    names, _ = open_delimited(dialect, column_names)
+    return names, lambda: windows_of(_delimited_rows(dialect, column_names)), None, notes
+
+
+def _delimited_rows(dialect: Dialect, column_names: list[str] | None) -> Iterator[Row]:
+    names, found = open_delimited(dialect, column_names)
+    last = len(names) - 1
+    for record in found:
+        fields = record.fields
+        if len(fields) > len(names):  # nothing is lost: the last column takes what is left over
+            fields = [*fields[:last], dialect.delimiter.join(fields[last:])]
+        yield Row(record.line, dict(zip(names, fields, strict=False)), problem_of(record, names))
+
+
+def _open_json_lines(path: Path, _: list[str] | None) -> Opened:
+    encoding, note = find_encoding(path)
+    return None, lambda: windows_of(_json_rows(path, encoding)), None, [note] if note else []
+
+
+def _json_rows(path: Path, encoding: str) -> Iterator[Row]:
+    with path.open(encoding=encoding, newline="\n") as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                item, problem = parse_line(line)
+                yield row_of_item(number, {} if problem else item, problem)
+
+
+def _open_json(path: Path, _: list[str] | None) -> Opened:
+    if path.stat().st_size > LARGEST_ARRAY:
+        raise DataError(
+            f"{path}: has {path.stat().st_size / 1e9:.1f} GB, and a .json file is read whole; "
+            "write it as JSON lines, which are not (jq -c '.[]' FILE > FILE.jsonl)."
+        )
+    encoding, note = find_encoding(path)
+    items = read_array(path, encoding)
+    if items is None:
+        return _open_json_lines(path, None)
+    rows = [row_of_item(number, item, None) for number, item in enumerate(items, start=1)]
+    return None, partial(windows_of, rows), None, [note] if note else []
+
+
+def row_of_item(number: int, item: Any, problem: str | None) -> Row:
+    """A row from an entry of JSON, which must be an object of whole characters."""
+    if not isinstance(item, dict):
+        return Row(number, {}, "is not an object of names and values")
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        whole = json.dumps(item, ensure_ascii=False).encode(errors="replace")
+        return Row(
+            number, json.loads(whole), "holds half of a surrogate pair; it is not valid text"
+        )
+    return Row(number, item, problem)
+
+
+def _open_parquet(path: Path, _: list[str] | None) -> Opened:
+    with _readable(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    refuse_duplicates(path, schema.names)
+    return schema.names, partial(_parquet_windows, path), schema, []
+
+
+def _parquet_windows(path: Path) -> Iterator[Window]:
+    number = 1
+    for batch in _joined(_small_batches(path)):
+        with _readable(path):
+            cells = batch.to_pylist()
+        yield Window([Row(line, row) for line, row in enumerate(cells, start=number)], batch)
+        number += len(cells)
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches as large as a window may be."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= WINDOW_ROWS or sum(b.nbytes for b in held) >= WINDOW_CHARACTERS:
+            yield pa.concat_batches(held)
+            held = []
+    if held:
+        yield pa.concat_batches(held)
+
+
+def _small_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    size = min(PARQUET_ROWS, WINDOW_ROWS)
+    with _readable(path), pq.ParquetFile(path, buffer_size=READ_AHEAD) as file:
+        yield from filter(len, file.iter_batches(batch_size=size, use_threads=False))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A block in which Arrow's errors become DataErrors that name the file."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is not a readable Parquet file ({error}).") from None
+
+
+OPENERS: dict[str, Callable[[Path, list[str] | None], Opened]] = {
+    ".csv": _open_delimited,
+    ".tsv": _open_delimited,
+    ".json": _open_json,
+    ".jsonl": _open_json_lines,
+    ".parquet": _open_parquet,
+}

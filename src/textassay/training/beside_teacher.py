@@ -1,0 +1,99 @@
+"""A student beside its teacher: the same test rows, the sizes, the speeds."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textassay.artifacts.classifier import Classifier
+from textassay.artifacts.identify import ADAPTER_CONFIG
+from textassay.config.runs import Run
+from textassay.console import out, table
+from textassay.evaluation.evaluate import Evaluation
+from textassay.evaluation.metrics import HEADLINE, Score, paired_difference, score
+from textassay.evaluation.outputs import TEACHER
+from textassay.evaluation.report import show, show_gain
+from textassay.files import read_json, write_json
+from textassay.models.source import find_model, weight_files
+from textassay.training.teacher import TEACHER_LOGITS, Teacher, ask
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.onnx", "*.onnx.data")
+TIMED_ROWS = 200
+# Two classifiers in one process disturb each other less when they take turns.
+TURNS = 3
+
+
+def stand_beside_teacher(run: Run, teacher: Teacher, tested: Evaluation) -> None:
+    """Write and print what teacher and student come to on the test rows, and what they cost.
+
+    Each is calibrated as its artifact says. Intervals are as for any figure; the difference is
+    paired, both on the same resamples.
+    """
+    device, settings = run.job.resources.device, tested.settings
+    answers = ask(teacher, tested.table["text"], tested.labels, device)
+    logits = np.array(answers[TEACHER_LOGITS], dtype=np.float32)
+    level, resamples = settings.confidence, settings.bootstrap_samples
+    classifier = teacher.load(device)
+    taught = score(tested.truth, logits / classifier.temperature, level, resamples)
+    behind = paired_difference(tested.truth, tested.predicted, logits.argmax(1),
+                               len(tested.labels), level, resamples)  # fmt: skip
+    texts = tested.table["text"].slice(0, TIMED_ROWS).to_pylist()
+    speeds = _speeds([classifier, Classifier.load(run.model_dir, device=device)], texts)
+    facts = {
+        "rows": len(tested.truth),
+        "confidence": level,
+        "teacher": {**teacher.describe(), **_side(taught, teacher.folder, speeds[0])},
+        "student": _side(tested.scores, run.model_dir, speeds[1]),
+        "student_minus_teacher": {name: asdict(one) for name, one in behind.items()},
+        "timed_rows": len(texts),
+    }
+    write_json(run.path / TEACHER, facts)
+    _print(facts, taught, tested.scores, behind)
+
+
+def _side(scores: dict[str, Score], folder: Path, speed: float) -> dict[str, Any]:
+    return {
+        "scores": {name: asdict(one) for name, one in scores.items()},
+        "megabytes": round(_bytes(folder) / 1e6, 1),
+        "texts_per_second": round(speed, 1),
+    }
+
+
+def _bytes(folder: Path) -> int:
+    """What the weights take on disk, those of an adapter's base included."""
+    files = [path for pattern in WEIGHTS for path in folder.glob(pattern)]
+    if (folder / ADAPTER_CONFIG).is_file():
+        adapter = read_json(folder / ADAPTER_CONFIG)
+        base = find_model(adapter["base_model_name_or_path"], adapter.get("revision"))
+        files += weight_files(base.path)
+    return sum(path.stat().st_size for path in files)
+
+
+def _speeds(classifiers: list[Classifier], texts: list[str]) -> list[float]:
+    """Texts a second of each, from strings to logits: the best of several turns."""
+    best = [0.0] * len(classifiers)
+    for _ in range(TURNS):
+        for index, classifier in enumerate(classifiers):
+            started = time.perf_counter()
+            classifier.logits(texts)
+            best[index] = max(best[index], len(texts) / (time.perf_counter() - started))
+    return best
+
+
+def _print(
+    facts: dict[str, Any], taught: dict[str, Score], own: dict[str, Score],
+    behind: dict[str, Score],
+) -> None:  # fmt: skip
+    costs = {
+        side: [f"{facts[side]['megabytes']:,.0f}", f"{facts[side]['texts_per_second']:,.0f}"]
+        for side in ("teacher", "student")
+    }
+    rows = [
+        ["the teacher", *(show(taught[name]) for name in HEADLINE), *costs["teacher"]],
+        ["the student", *(show(own[name]) for name in HEADLINE), *costs["student"]],
+        ["difference", *(show_gain(behind[name]) for name in HEADLINE), "", ""],
+    ]
+    title = f"test, {facts['rows']:,} rows, {facts['confidence']:.0%} intervals"
+    out().print(table(title, ["", *HEADLINE, "MB", "texts/s"], rows))
