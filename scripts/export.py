@@ -46,8 +46,8 @@ def main(
     _refuse_strangers(form, save_bin=save_bin, static=static, reduce_range=reduce_range,
                       accept_unproven=accept_unproven)  # fmt: skip
     from textassay.evaluation.compare import other_data
-    from textassay.shipping.export import Wanted, export
-    from textassay.shipping.graphs.int8 import Int8
+    from textassay.exporting.export import Wanted, export
+    from textassay.exporting.graphs.int8 import Int8
 
     data = other_data(data_path, data_name, text_column, label_column)
     export(

@@ -42,8 +42,8 @@ def main(
     Texts come from --text, --interactive, --demo or --input; a killed --input goes on where it was
     when the same command is given again.
     """
-    from textassay.shipping import command
-    from textassay.shipping.answers import Choices
+    from textassay.prediction import command
+    from textassay.prediction.answers import Choices
 
     choices = Choices(top_k, threshold, prefix, problems=on_bad_rows == "skip")
     ask = command.Ask(model, backend, base_model_path, device, threads, choices)

@@ -36,9 +36,9 @@ def main(
     weights. The result is a run: pruned/ is the model before its recovery, model/ after it, and a
     table shows size, speed and test scores of both beside the original's.
     """
-    from textassay.shipping.prune import Request, prune
-    from textassay.shipping.prune_outcome import print_outcome
-    from textassay.shipping.prune_recovery import Recovery
+    from textassay.pruning.outcome import print_outcome
+    from textassay.pruning.prune import Request, prune
+    from textassay.pruning.recovery import Recovery
 
     recovery = Recovery(recovery_epochs, recovery_steps, learning_rate, seed)
     print_outcome(

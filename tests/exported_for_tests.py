@@ -7,8 +7,8 @@ import numpy as np
 from tests.classifiers_for_tests import FAMILIES, build, ids_of, logits_of, shake
 from tests.models_for_tests import TEXTS
 
-from textassay.shipping.graphs.from_torch import export_graph
-from textassay.shipping.graphs.fusion import Fused, fuse
+from textassay.exporting.graphs.from_torch import export_graph
+from textassay.exporting.graphs.fusion import Fused, fuse
 
 
 class Exported(NamedTuple):

@@ -29,7 +29,7 @@ from textassay.errors import UsageError
 from textassay.models.classifier import build_classifier, count_parameters, skeleton
 from textassay.models.pruning import Sizes, keep_heads, keep_units, sizes_of
 from textassay.models.source import find_model
-from textassay.shipping.prune_importance import closed, gated
+from textassay.pruning.importance import closed, gated
 
 HEADS = 4
 WIDE = {"hidden_size": 64, "num_attention_heads": HEADS, "head_dim": 16}

@@ -1,6 +1,7 @@
 """A run killed with SIGKILL and resumed ends with the same bytes as one that nobody disturbed."""
 
 import random
+import shutil
 
 import pytest
 from tests.training.killing import kill_after, run_to_the_end, trained_weights
@@ -55,3 +56,25 @@ def test_another_seed_gives_other_weights(make_run) -> None:
     for run in runs:
         run_to_the_end(run)
     assert trained_weights(runs[0].path) != trained_weights(runs[1].path)
+
+
+@pytest.mark.parametrize("stop", ["max_steps", "early_stopping"])
+def test_a_run_that_was_killed_behind_its_last_step_trains_no_more(make_run, stop) -> None:
+    """The library would take one step more, or all that early stopping left out."""
+    settings = {"training__save_strategy": "steps", "training__save_steps": 2}
+    if stop == "max_steps":
+        settings |= {"training__max_steps": 4}
+    else:
+        settings |= {"training__early_stopping_patience": 1, "training__learning_rate": 1e-9}
+    run = make_run("run", **settings)
+    run_to_the_end(run)
+    weights = trained_weights(run.path)
+    before = read_json(run.path / "trainer_state.json")
+    assert before["global_step"] < 40
+    shutil.rmtree(run.path / "model")
+    (run.path / "finished.json").unlink()
+    run_to_the_end(run)
+    assert trained_weights(run.path) == weights
+    after = read_json(run.path / "trainer_state.json")
+    assert after["global_step"] == before["global_step"]
+    assert after["best_model_checkpoint"] == before["best_model_checkpoint"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from textassay.config.runs import stored_config
-from textassay.shipping.finding import find_artifact
+from textassay.prediction.finding import find_artifact
 
 # A GPU that is asked for is used, which the usual build of ONNX Runtime cannot.
 FASTEST = {"cpu": ("onnx-int8", "onnx"), "auto": ("onnx-int8", "onnx"), "cuda": ()}

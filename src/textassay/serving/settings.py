@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from textassay.errors import UsageError
-from textassay.shipping.finding import PLACES
+from textassay.prediction.finding import PLACES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SEED = re.compile(r"seed-\d+")

@@ -13,13 +13,12 @@ from textassay.artifacts.zero.consolidate import consolidate, plan_consolidation
 from textassay.config.runs import Run
 from textassay.console import warn
 from textassay.files import read_json, replacing, write_json
-from textassay.training.checkpoints import list_checkpoints, processes_of
+from textassay.training.checkpoints import TRAINER_STATE, list_checkpoints, processes_of
 from textassay.training.ranks import world_size
 
 FOLDER = "carried-over"
 PART = "part.json"
 BEFORE = "trainer_state_before.json"
-STATE = "trainer_state.json"
 WEIGHTS = "weights"
 ONE_FILE = 1 << 62
 # What a share of an epoch may fall short of a whole step by, in floating point.
@@ -42,8 +41,11 @@ def carry_over(run: Run, checkpoint: Path, opened: ZeroCheckpoint) -> Path:
         with replacing(folder) as scratch:
             plan = plan_consolidation(opened, None)
             consolidate(plan, scratch / WEIGHTS, max_shard_size=ONE_FILE)
-            for name in (BEFORE, STATE):  # the second is written anew once the steps are known
-                shutil.copyfile(checkpoint / STATE, scratch / name)
+            for name in (
+                BEFORE,
+                TRAINER_STATE,
+            ):  # the second is written anew once the steps are known
+                shutil.copyfile(checkpoint / TRAINER_STATE, scratch / name)
             write_json(scratch / PART, came_from)
     for old in list_checkpoints(run.path):
         old.rename(folder / old.name)
@@ -81,7 +83,7 @@ def place_trainer(part: Path, max_steps: int, steps_per_epoch: int, counts_steps
     ratio = place / max(1, step)
     history = [{**entry, "step": round(entry["step"] * ratio)} for entry in state["log_history"]]
     write_json(
-        part / STATE,
+        part / TRAINER_STATE,
         {**state, "global_step": place, "max_steps": max_steps, "log_history": history,
          "best_global_step": None, "best_model_checkpoint": best},
     )  # fmt: skip

@@ -11,6 +11,7 @@ from textassay.errors import UsageError
 from textassay.files import read_json, write_json
 
 MARKER = "complete.json"
+TRAINER_STATE = "trainer_state.json"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
@@ -21,7 +22,8 @@ def mark_complete(
 
     `log_loss` is that on the validation rows, where they were evaluated at this step.
     """
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    # A step that is saved twice, as the next and as the best, has its earlier marker there.
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     marker = {"run": run_fingerprint, "processes": processes, "log_loss": log_loss}
     write_json(folder / MARKER, {**marker, "files": sizes})
@@ -36,6 +38,15 @@ def validation_loss(checkpoint: Path) -> float | None:
     """The log loss of a complete checkpoint on the validation rows, if it was evaluated."""
     loss: float | None = read_json(checkpoint / MARKER).get("log_loss")
     return loss
+
+
+def is_over(checkpoint: Path) -> bool:
+    """Whether the training ended with a checkpoint: at its last step, or stopped early there.
+
+    Going on from it, the library would take one step more.
+    """
+    stored = read_json(checkpoint / TRAINER_STATE).get("stateful_callbacks", {})
+    return bool(stored.get("TrainerControl", {}).get("args", {}).get("should_training_stop"))
 
 
 def is_complete(folder: Path) -> bool:

@@ -29,7 +29,9 @@ from textassay.training.beside_teacher import stand_beside_teacher
 from textassay.training.card import model_card
 from textassay.training.carry_over import WEIGHTS, carry_over, is_part, newest_part
 from textassay.training.checkpoints import (
+    TRAINER_STATE,
     find_checkpoint,
+    is_over,
     named_checkpoint,
     newest_checkpoint,
     processes_of,
@@ -117,17 +119,31 @@ def _train(setup: Setup) -> Training:
         say(f"resuming   from {start.name if not is_part(start) else start}")
     started = time.monotonic()
     with together():
-        outcome = trainer.train(resume_from_checkpoint=str(start) if start else None)
+        metrics = _train_on(setup, trainer, start)
         trainer.save_state()
     seconds = round(time.monotonic() - started, 2)
     best = trainer.state.best_model_checkpoint
     if best and not setup.is_zero:
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), Path(best))
-    figures = {**outcome.metrics, "train_wall_seconds": seconds}
+    figures = {**metrics, "train_wall_seconds": seconds}
     trained = _trained(setup, figures, trainer.state)
     metric, found = run.job.training.metric_for_best_model, trainer.state.best_metric
     say(f"best       {trained.figures['best_checkpoint']}, {metric} {found:.3f} on validation")
     return trained
+
+
+def _train_on(setup: Setup, trainer: AssayTrainer, start: Path | None) -> dict[str, float]:
+    """Train from `start` on, unless that is the end already; the library's figures."""
+    if start and not is_part(start) and is_over(start):
+        say("trained    to its end before")
+        trainer.state = TrainerState.load_from_json(str(start / TRAINER_STATE))
+        if not setup.is_zero:
+            restore_weights(setup.model, start)
+        return {}
+    figures: dict[str, float] = trainer.train(
+        resume_from_checkpoint=str(start) if start else None
+    ).metrics
+    return figures
 
 
 def _find_start(setup: Setup) -> Path | None:

@@ -90,10 +90,15 @@ class AssayTrainer(Trainer):
 
 
 class RunRules(TrainerCallback):
-    """The epoch reaches the sampler, the last step is evaluated, and a lost loss stops the run."""
+    """The epoch reaches the sampler, the last step is evaluated, and a lost loss stops the run.
+
+    A checkpoint at the end of an epoch waits for the evaluation there, so that resuming from it
+    misses neither its figures nor that it stopped the training.
+    """
 
     def __init__(self, sampler: EpochSampler) -> None:
         self._sampler = sampler
+        self._owes_checkpoint = False
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The library does not hand the epoch to a sampler when it skips batches on resume."""
@@ -104,6 +109,16 @@ class RunRules(TrainerCallback):
         if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
             control.should_evaluate = True
             control.should_save = True
+        by_epoch = args.eval_strategy == IntervalStrategy.EPOCH
+        if control.should_save and by_epoch and float(state.epoch or 0).is_integer():
+            control.should_save = False
+            self._owes_checkpoint = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The checkpoint that waited; it is written behind the evaluation."""
+        if self._owes_checkpoint:
+            control.should_save = True
+            self._owes_checkpoint = False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """A loss that is not a number never becomes one again."""

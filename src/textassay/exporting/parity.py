@@ -1,0 +1,77 @@
+"""Whether what was written answers as it should, asked in a fresh process.
+
+`python -m textassay.exporting.parity DIR TEXTS.json LOGITS.npy` verifies an artifact, and writes
+its logits for the texts: nothing of the process that made it can help.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from textassay.artifacts.classifier import Classifier
+from textassay.artifacts.hallmark import verify
+from textassay.console import reports_errors
+from textassay.errors import GateError
+from textassay.files import read_json
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How two classifiers' logits on the same rows differ."""
+
+    rows: int
+    largest: float
+    other_labels: int
+
+    @classmethod
+    def of(cls, found: np.ndarray, wanted: np.ndarray) -> "Parity":
+        """Of logits of shape [rows, labels]; not a number counts as infinitely far."""
+        apart = np.nan_to_num(np.abs(found - wanted), nan=np.inf)
+        other = int((found.argmax(1) != wanted.argmax(1)).sum())
+        return cls(len(wanted), float(apart.max(initial=0.0)), other)
+
+    def __str__(self) -> str:
+        labels = (
+            "all labels equal" if not self.other_labels else f"{self.other_labels} labels differ"
+        )
+        return f"logits of {self.rows} rows within {self.largest:.1e}, {labels}"
+
+
+def logits_in_fresh_process(folder: Path, texts: list[str]) -> np.ndarray:
+    """The logits of an artifact, [texts, labels], verified and computed in a process of its own.
+
+    Raises GateError with what that process says if it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="textassay-") as scratch:
+        given, found = Path(scratch) / "texts.json", Path(scratch) / "logits.npy"
+        given.write_text(json.dumps(texts))
+        command = [sys.executable, "-m", "textassay.exporting.parity", folder, given, found]
+        alone = {name: value for name, value in os.environ.items() if name != "RANK"}
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=alone)
+        if done.returncode != 0:
+            said = done.stderr.strip() or done.stdout.strip()
+            raise GateError(f"what was written does not hold in a fresh process: {said[-1500:]}")
+        logits: np.ndarray = np.load(found)
+        return logits
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("texts", type=click.Path(path_type=Path))
+@click.argument("logits", type=click.Path(path_type=Path))
+@reports_errors
+def main(folder: Path, texts: Path, logits: Path) -> None:
+    """Verify the artifact in FOLDER and write its LOGITS for TEXTS."""
+    verify(folder)
+    np.save(logits, Classifier.load(folder, device="cpu").logits(read_json(texts)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Answers for texts: on the terminal, through pipes, and for whole files."""

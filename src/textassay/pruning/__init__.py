@@ -1,0 +1,1 @@
+"""A classifier with fewer heads and units: what matters, what is cut, how it recovers."""
