@@ -178,7 +178,7 @@ def test_the_other_files_say_what_the_model_is(whole: Run) -> None:
     for name in ("label_mapping.json", "config.json"):
         assert read_json(folder / name)["label2id"] == {n: i for i, n in enumerate(labels)}
     # The vocabulary as BERT's own programs read it: a line for each id, in their order.
-    ours = Classifier.load(folder)._loaded.tokenizer
+    ours = load_artifact(folder).tokenizer
     words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
     assert words == ours.convert_ids_to_tokens(list(range(len(ours))))
     alone = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)

@@ -5,8 +5,10 @@ file of somebody else's is read with the config.json and tokenizer.json beside i
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from textassay.models.processor import usable_threads
 METADATA = "textassay"
 LONGEST_UNTOLD = 512
 # So many tokens, padding included, are computed at once: more does not fit into the CPU's caches.
-TOKENS_AT_ONCE = 1024
+TOKENS_AT_ONCE = 512
 # ONNX Runtime would put these back together to a kernel that is slower on CPUs than its parts.
 SLOWER_FUSIONS = ["SkipLayerNormFusion", "EmbedLayerNormFusion"]
 
@@ -43,7 +45,8 @@ class OnnxSettings:
 class OnnxModel:
     """A classifier in ONNX. Safe to use from several threads.
 
-    `threads` of a session work on one batch; as many as CPUs may be used where it is None.
+    `threads` batches are computed at a time, each by one thread, which is faster than several
+    threads for one batch; as many as there are CPUs where it is None.
     """
 
     # What others look for in an artifact, and in a torch model: an adapter's base, its config.
@@ -53,7 +56,8 @@ class OnnxModel:
     def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu") -> None:
         self.file = onnx_file(folder)
         self.kind = ONNX_INT8 if self.file.name == INT8_FILE else ONNX
-        self._session = open_session(self.file, threads, device)
+        self._session = open_session(self.file, device)
+        self._pool = ThreadPoolExecutor(threads or usable_threads())
         self.settings = _settings(folder, self.file, self._session)
         self._tokenizer = _tokenizer(folder, self.settings)
 
@@ -87,31 +91,47 @@ class OnnxModel:
         Rows of similar length go together: `batch_size` of them, or as many as make a good batch.
         `device` is where other artifacts compute; a session stays where it was opened.
         """
-        return run_batches(self._session, input_ids, self.settings.pad_id, batch_size)
+        pad = self.settings.pad_id
+        return run_batches(self._session, input_ids, pad, batch_size, self._pool)
 
 
 def run_batches(
-    session: Any, input_ids: Sequence[Sequence[int]], pad_id: int, batch_size: int | None = None
+    session: Any,
+    input_ids: Sequence[Sequence[int]],
+    pad_id: int,
+    batch_size: int | None = None,
+    pool: ThreadPoolExecutor | None = None,
 ) -> np.ndarray:
     """The logits that a session gives for token ids, [rows, labels], in the order of the rows.
 
-    Rows of similar length go together, so that little is padded.
+    Rows of similar length go together, so that little is padded; batches go to the threads of a
+    pool, where there is one.
     """
+    parts = list(_batches(input_ids, batch_size))
+    run = partial(_run, session, input_ids, pad_id)
+    answers = pool.map(run, parts) if pool and len(parts) > 1 else map(run, parts)
     found: list[np.ndarray | None] = [None] * len(input_ids)
+    for rows, logits in zip(parts, answers, strict=True):
+        for row, one in zip(rows, logits, strict=True):
+            found[row] = one
+    return np.array(found, dtype=np.float32)
+
+
+def _batches(input_ids: Sequence[Sequence[int]], batch_size: int | None) -> Iterator[list[int]]:
+    """Row numbers, the longest rows first."""
     order = sorted(range(len(input_ids)), key=lambda row: -len(input_ids[row]))
     start = 0
     while start < len(order):
         longest = len(input_ids[order[start]])
         rows = order[start : start + (batch_size or max(1, TOKENS_AT_ONCE // longest))]
-        for row, logits in zip(
-            rows, _run(session, [input_ids[r] for r in rows], pad_id), strict=True
-        ):
-            found[row] = logits
+        yield rows
         start += len(rows)
-    return np.array(found, dtype=np.float32)
 
 
-def _run(session: Any, rows: list[Sequence[int]], pad_id: int) -> np.ndarray:
+def _run(
+    session: Any, input_ids: Sequence[Sequence[int]], pad_id: int, numbers: list[int]
+) -> np.ndarray:
+    rows = [input_ids[number] for number in numbers]
     longest = len(rows[0])
     ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)
@@ -125,8 +145,8 @@ def _run(session: Any, rows: list[Sequence[int]], pad_id: int) -> np.ndarray:
     return logits
 
 
-def open_session(file: Path, threads: int | None = None, device: str = "cpu") -> Any:
-    """A session of ONNX Runtime.
+def open_session(file: Path, device: str = "cpu") -> Any:
+    """A session of ONNX Runtime; each of its runs uses one thread.
 
     GateError for what is no ONNX file, UsageError where the library is not installed.
     """
@@ -138,10 +158,8 @@ def open_session(file: Path, threads: int | None = None, device: str = "cpu") ->
             "python -m pip install -c constraints.txt -e '.[onnx]'"
         ) from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_threads()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    # Idle threads would spin, and take the CPU from whoever else works on the machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = ["CPUExecutionProvider"]
     if device == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
