@@ -6,7 +6,6 @@ pruning that was killed goes on where it was, and whatever reads a run reads thi
 """
 
 import copy
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -157,9 +156,7 @@ def open_original(request: Request) -> Original:
 def _as_one_model(contender: Contender, base: str | None) -> Loaded:
     if contender.loaded.kind == MODEL:
         return contender.loaded
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT's, about a name in transformers
-        model = merged_classifier(contender.folder, base)
+    model = merged_classifier(contender.folder, base)
     return replace(contender.loaded, kind=MODEL, model=model, base=None)
 
 

@@ -7,7 +7,8 @@ from textassay.data.load import Dataset
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Evaluation
 from textassay.evaluation.report import show, show_change
-from textassay.models.source import Source
+from textassay.files import read_json
+from textassay.models.source import SETTINGS_KEY, Source
 
 CARD = """\
 ---
@@ -41,9 +42,9 @@ Softmax is taken of the logits over the temperature, which `config.json` holds u
 textassay does so by itself; plain transformers does not. The expected calibration error on the
 validation rows, which flatter it: {{ show_change(validation.calibrated, "ece") }}.
 {%- endif %}
-{%- if not plain %}
+{%- if unknown %}
 
-Load it with textassay as below: plain transformers does not know its {{ run.job.model.head }} head.
+Load it with textassay as below: plain transformers does not know its {{ unknown }}.
 {%- endif %}
 
 ```python
@@ -71,7 +72,15 @@ def model_card(
         show_change=show_change,
         labels=dataset.labels.names,
         library="transformers" if run.job.method.name == "full" else "peft",
-        plain=run.job.model.head == "linear",
+        unknown=_unknown_to_transformers(run, base),
         prompted=", in a prompt" if run.job.data.prompt else "",
         show=show,
     )
+
+
+def _unknown_to_transformers(run: Run, base: Source) -> str:
+    """What plain transformers cannot build; empty where it can load the model."""
+    if run.job.model.head != "linear":
+        return f"{run.job.model.head} head"
+    settings = read_json(base.path / "config.json").get(SETTINGS_KEY) or {}
+    return "pruned layers" if settings.get("pruned") else ""
