@@ -21,7 +21,7 @@ from textassay.files import project_root
 pytestmark = pytest.mark.slow
 PAGE = project_root() / "docs" / "deploy.md"
 RUN = "runs/quickstart/seed-123"
-TEXT = "Cold soup, warm beer."
+TEXT = "Heaven, and they do takeaway."
 SECONDS_TO_START = 120
 
 
@@ -37,15 +37,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("scripts", "jobs", "data", "src", "train.sh", "constraints.txt", "pyproject.toml"):
         (folder / name).symlink_to(project_root() / name)
-    (folder / "bin").mkdir()
-    (folder / "bin" / "python").symlink_to(sys.executable)
     shell(folder, "bash train.sh --seeds 123 --max_steps 40 --max_samples 400")
     return folder
 
 
 def environment(folder: Path) -> dict[str, str]:
     return {
-        "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(folder), "TEXTASSAY_PYTHON": sys.executable, "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
 

@@ -59,7 +59,7 @@ def open_shipped(where: str, base: str | None) -> Shipped:
 def usual_target(folder: Path, name: str) -> Path:
     """Where an export goes unless the user says: into the run, else beside the artifact."""
     resolved = folder.resolve()
-    run = run_above(resolved)
+    run = run_above(folder) or run_above(resolved)
     return run / name if run else resolved.parent / f"{resolved.name}-{name}"
 
 
