@@ -24,7 +24,7 @@ from tests.classifiers_for_tests import (
 from textassay import Classifier
 from textassay.artifacts import merging
 from textassay.artifacts.hallmark import FILE, TOLERANCE_QUANTIZED, read_hallmark, verify
-from textassay.artifacts.kinds import ADAPTER, MODEL
+from textassay.artifacts.kinds import ADAPTER, MODEL, load_artifact
 from textassay.artifacts.merging import publish_merged
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
@@ -326,7 +326,5 @@ def test_a_merged_model_that_answers_otherwise_is_not_saved(
 
 def test_the_helper_tells_two_texts_apart(qlora: Path) -> None:
     """Else nothing above would prove anything."""
-    from textassay.artifacts.kinds import load_artifact
-
     found = logits_of(load_artifact(qlora), texts=["a good film", "dull"])
     assert np.abs(found[0] - found[1]).max() > 1e-3

@@ -102,6 +102,8 @@ def prune(request: Request) -> Outcome:
     run = recovery_run(original.run, out, out / PRUNED, request.recovery, request.device)
     run = replace(run, force=request.force)
     refuse_directory(run)
+    if (out / PRUNED).is_dir() and not request.force:
+        _refuse_other_pruning(original, out / PRUNED, left)
     say(f"pruning    {original.name}: {left.heads} of {before.heads} heads and {left.units} of "
         f"{before.units} units a layer are kept")  # fmt: skip
     with preparing(run):
@@ -197,7 +199,6 @@ def what_is_left(sizes: Sizes, heads: float, ffn: float) -> Sizes:
 def _make_pruned(original: Original, folder: Path, left: Sizes, device: torch.device) -> None:
     """The pruned artifact in `folder`, unless an earlier attempt has made this very one."""
     if folder.is_dir():
-        _refuse_other_pruning(original, folder, left)
         say(f"pruned     {folder} (as it was made before)")
         return
     validation = sample(original.dataset.splits["validation"], IMPORTANCE_ROWS, 0)
