@@ -200,3 +200,18 @@ def test_what_was_cut_off_or_swapped_is_not_loaded(name: str, place: Path, tmp_p
         (folder / name).write_bytes((folder / name).read_bytes()[:-100])
     with pytest.raises(GateError):
         Classifier.load(folder)
+
+
+def test_an_onnx_artifact_is_evaluated_and_compared_like_any_other(
+    place: Path, tmp_path: Path
+) -> None:
+    """With the same labels as the adapter's on every row."""
+    run = place / "a"
+    told = script("evaluate")(run / "onnx", "--output_dir", tmp_path / "told")
+    assert told.exit_code == 0, told.output
+    assert (tmp_path / "told" / "report.html").is_file()
+    compared = script("compare")(run, run / "onnx")
+    assert compared.exit_code == 0, compared.output
+    assert "No detectable difference" in compared.output
+    doctored = script("doctor")(run / "onnx-int8")
+    assert doctored.exit_code == 0, doctored.output

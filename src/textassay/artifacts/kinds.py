@@ -69,6 +69,11 @@ class Loaded:
         model = self.model.to(device) if device else self.model
         return compute_logits(model, input_ids, self.tokenizer.pad_token_id, batch_size)
 
+    def leave_device(self) -> None:
+        """Go back to the CPU's memory; an ONNX session stays where it was opened."""
+        if not isinstance(self.model, OnnxModel):
+            self.model.to("cpu")
+
 
 def find_kind(folder: Path) -> str:
     """`adapter`, `model`, `onnx` or `onnx-int8`. UsageError for a directory that is neither."""

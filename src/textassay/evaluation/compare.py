@@ -179,7 +179,7 @@ def _predict(
     """What a contender does on the rows; afterwards it leaves the device to the other one."""
     split = selection.split or "rows"
     found = evaluate(contender.loaded, split, selection.table, settings, batch_size, device)
-    contender.loaded.model.to("cpu")
+    contender.loaded.leave_device()
     return found
 
 

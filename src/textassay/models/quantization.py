@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import transformers
 from peft import prepare_model_for_kbit_training
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -97,7 +98,12 @@ def dequantized(model: Any, plain: Any) -> Any:
     `plain` is its skeleton: GPT-2 keeps its weights transposed, which bitsandbytes does not give
     back.
     """
-    model = model.dequantize().float()
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # it tells which type of numbers comes out
+    try:
+        model = model.dequantize().float()
+    finally:
+        transformers.logging.set_verbosity(before)
     model.is_loaded_in_4bit = False  # the library forgets to say so
     for name, module in plain.named_modules():
         linear = model.get_submodule(name)
