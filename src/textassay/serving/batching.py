@@ -77,12 +77,19 @@ class Batcher:
         """
         job = _Job(texts, asyncio.get_running_loop().create_future())
         with self._changed:
+            if self._waiting + len(texts) > self._queue:
+                self._forget_cancelled()
             if self._closed or self._waiting + len(texts) > self._queue:
                 raise QueueFullError
             self._jobs.append(job)
             self._waiting += len(texts)
             self._changed.notify()
         return job.answers
+
+    def _forget_cancelled(self) -> None:
+        """Those whose time was up take no room from those who still wait."""
+        self._jobs = deque(job for job in self._jobs if not job.answers.cancelled())
+        self._waiting = sum(len(job.texts) for job in self._jobs)
 
     def close(self) -> None:
         """Take no more; end when what was taken is answered."""
