@@ -11,7 +11,7 @@ from textassay import __version__
 from textassay.console import err, say, warn
 from textassay.data.read import BadRow
 from textassay.errors import DataError
-from textassay.files import replacing, sha256_file, sha256_text
+from textassay.files import sha256_file, sha256_text
 from textassay.prediction import rows
 from textassay.prediction.answers import Choices, answer, no_answer
 from textassay.prediction.parts import Parts, parts_of
@@ -79,7 +79,7 @@ def predict_file(request: Request, load: Callable[[], "Classifier"]) -> Outcome:
                 f"{source.path}: had {source.rows:,} rows and now has {outcome.given.total():,}; "
                 "it was changed while it was read. Start again."
             )
-        with replacing(request.output) as scratch:
+        with parts.becoming_output() as scratch:
             write_whole(scratch, layout, map(parts.part, range(_count(parts))))
     return outcome
 

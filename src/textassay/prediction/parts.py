@@ -17,6 +17,7 @@ from textassay.files import read_json, replacing, write_json
 
 STATE = "state.json"
 LOCK = "lock"
+WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class Parts:
         write_json(_facts(self.part(number)), facts)
         with replacing(self.part(number)) as scratch:
             yield scratch
+
+    @contextmanager
+    def becoming_output(self) -> Iterator[Path]:
+        """A path to write all of it to; it is the output when the block is done.
+
+        It lies in the folder of the parts: what a kill leaves of it goes with them.
+        """
+        scratch = self.folder / WHOLE
+        yield scratch
+        scratch.replace(self.output)
 
 
 @contextmanager
