@@ -27,7 +27,8 @@ def export(folder: Path, family: str, **model: Any) -> Exported:
     built = build(FAMILIES[family](folder / "base"), **model)
     shake(built.model).eval()
     export_graph(built.model, 1.5, folder / "plain.onnx")
-    found = fuse(folder / "plain.onnx", folder / "fused.onnx")
+    graph, found = fuse(folder / "plain.onnx")
+    graph.save(folder / "fused.onnx")
     return Exported(
         built, folder / "plain.onnx", folder / "fused.onnx", found,
         ids_of(built.tokenizer, TEXTS), logits_of(built),

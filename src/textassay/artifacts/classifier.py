@@ -4,19 +4,21 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 import numpy as np
 
 from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
 from textassay.artifacts.onnx_files import onnx_kind
+from textassay.config.runs import artifact_in
 from textassay.console import warn
 from textassay.data.labels import LabelMap
 from textassay.errors import DataError
 from textassay.models.probabilities import softmax
 
-# The first file of a run.
-CONFIG = "config.yaml"
+if TYPE_CHECKING:
+    from textassay.models.source import Source
+
 # Texts that are looked at together to find those of similar length.
 WINDOW = 4096
 
@@ -32,6 +34,8 @@ class Predictor(Protocol):
     def max_length(self) -> int: ...
     @property
     def temperature(self) -> float: ...
+    @property
+    def base(self) -> "Source | None": ...
     def ids(self, texts: Sequence[str]) -> list[list[int]]: ...
     def logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray: ...
 
@@ -57,10 +61,10 @@ class Classifier:
         check_hashes: bool = False,
         threads: int | None = None,
     ) -> Self:
-        """Load an artifact, or any transformers classifier, from a directory or by its hub name;
-        of a run its model/.
+        """Load an artifact, or any transformers classifier, from a directory or by its hub name.
 
-        `base` names the base of an adapter where it lies elsewhere than the adapter says.
+        Of a run its model/ is loaded. `base` names the base of an adapter where it lies elsewhere
+        than the adapter says.
         `check_hashes` also compares every file with the hallmark. `threads` is how many threads
         work on a batch; all CPUs unless it is given. Raises GateError where the artifact is not
         what its hallmark says, UsageError where there is none. An ONNX artifact is loaded without
@@ -96,6 +100,11 @@ class Classifier:
     def max_length(self) -> int:
         """Tokens that a text is cut to."""
         return self._predictor.max_length
+
+    @property
+    def base(self) -> "Source | None":
+        """Where an adapter's base was found; None for what is no adapter."""
+        return self._predictor.base
 
     def ids(self, texts: Iterable[str]) -> list[list[int]]:
         """The token ids of each text, prompt included, cut to `max_length`.
@@ -145,12 +154,12 @@ class Classifier:
         """`{"label", "score", "probabilities"}` for a text, a list of them for several."""
         if isinstance(texts, str):
             return self.predict([texts])[0]
-        answers = []
+        answers, names = [], self.labels
         for row in self.predict_proba(texts):
             best = int(row.argmax())
-            probabilities = dict(zip(self.labels, map(float, row), strict=True))
+            probabilities = dict(zip(names, map(float, row), strict=True))
             answers.append(
-                {"label": self.labels[best], "score": float(row[best]),
+                {"label": names[best], "score": float(row[best]),
                  "probabilities": probabilities}
             )  # fmt: skip
         return answers
@@ -162,9 +171,10 @@ class Classifier:
         other than 1 (None for all labels) a list of them for each text, the best first.
         """
         rows = self.predict_proba([inputs] if isinstance(inputs, str) else inputs)
+        names = self.labels
         best_first = np.argsort(-rows, axis=1, kind="stable")[:, :top_k]
         answers = [
-            [{"label": self.labels[index], "score": float(row[index])} for index in best]
+            [{"label": names[index], "score": float(row[index])} for index in best]
             for row, best in zip(rows, best_first, strict=True)
         ]
         if top_k == 1:
@@ -175,8 +185,7 @@ class Classifier:
 def _find(folder: str | Path) -> Path:
     path = Path(folder)
     if path.exists():
-        is_run = (path / CONFIG).is_file() and (path / "model").is_dir()
-        return path / "model" if is_run else path
+        return artifact_in(path)
     from textassay.models.source import find_model  # torch
 
     return find_model(str(folder)).path

@@ -5,15 +5,13 @@ proves integrity (these are the files that were stamped, and they still compute 
 made them.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from textassay.artifacts.fresh_process import run_in_fresh_process
 from textassay.artifacts.onnx_files import ONNX_INT8, onnx_kind
 from textassay.console import reports_errors, tell
 from textassay.errors import GateError, UsageError
@@ -212,15 +210,9 @@ def _compare_probe(
 
 def verify_in_fresh_process(folder: Path, base: str | None = None) -> None:
     """Run `verify` where nothing of this process can help it. Raises GateError with the reason."""
-    command = [sys.executable, "-m", "textassay.artifacts.hallmark", str(folder)]
-    if base:
-        command.append(f"--base_model_path={base}")
-    # A process of its own, not one more of those that train together.
-    alone = {name: value for name, value in os.environ.items() if name != "RANK"}
-    done = subprocess.run(command, capture_output=True, text=True, env=alone)
-    if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise GateError(f"the saved artifact does not hold in a fresh process: {said[-1500:]}")
+    arguments = [str(folder), *([f"--base_model_path={base}"] if base else [])]
+    complaint = "the saved artifact does not hold"
+    run_in_fresh_process("textassay.artifacts.hallmark", arguments, complaint)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from textassay.artifacts.onnx_files import onnx_kind
 from textassay.artifacts.zero.files import STEP, find_step_folder, places_beside
-from textassay.config.runs import stored_config
+from textassay.config.runs import is_run
 from textassay.errors import DataError, UsageError
 from textassay.files import read_json
 from textassay.models.source import SETTINGS_KEY, weight_files
@@ -63,14 +63,6 @@ def identify(path: Path) -> Identity:
     if _has_latest(path) or any(map(_is_zero, path.glob("checkpoint-*"))):
         return _zero(path)
     return Identity(ADAPTER if (path / ADAPTER_CONFIG).is_file() else UNKNOWN, path)
-
-
-def is_run(path: Path) -> bool:
-    """Whether a run of ours has begun here."""
-    try:
-        return bool(stored_config(path))
-    except OSError:  # a file, or one that may not be read
-        return False
 
 
 def _is_zero(path: Path) -> bool:

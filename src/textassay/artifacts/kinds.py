@@ -12,13 +12,14 @@ from safetensors import safe_open
 from transformers import AutoConfig
 
 from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
-from textassay.artifacts.onnx_files import ONNX_INT8, onnx_kind
+from textassay.artifacts.onnx_files import ONNX, ONNX_INT8, onnx_kind
 from textassay.artifacts.onnx_model import OnnxModel
+from textassay.artifacts.weights import WEIGHTS
 from textassay.data.encode import encode_texts
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError, UsageError, first_line
-from textassay.files import read_json, replacing, write_json
+from textassay.files import read_json, write_json
 from textassay.models.bottleneck import register
 from textassay.models.classifier import UNREADABLE, load_tokenizer, load_weights, skeleton
 from textassay.models.methods import is_adapter
@@ -26,9 +27,7 @@ from textassay.models.predict import compute_logits
 from textassay.models.quantization import dequantized, is_quantized
 from textassay.models.source import SETTINGS_KEY, Source, find_model
 
-WEIGHTS = {ADAPTER: "adapter_model.safetensors", MODEL: "model.safetensors"}
-# The names that programs before safetensors look for.
-BIN = {WEIGHTS[ADAPTER]: "adapter_model.bin", WEIGHTS[MODEL]: "pytorch_model.bin"}
+BATCH_SIZE = 64
 
 
 @dataclass
@@ -58,16 +57,18 @@ class Loaded:
         return encode_texts(list(texts), self.tokenizer, self.max_length, self.prompt)[0]
 
     def logits(
-        self, input_ids: Sequence[Sequence[int]], batch_size: int = 64, device: Any = None
+        self, input_ids: Sequence[Sequence[int]], batch_size: int | None = None, device: Any = None
     ) -> np.ndarray:
         """Logits of shape [rows, labels] in fp32, before the temperature.
 
-        The model is moved to `device`, or stays where it is.
+        The model is moved to `device`, or stays where it is. Without a `batch_size` it is what
+        suits the model.
         """
         if isinstance(self.model, OnnxModel):
             return self.model.logits(input_ids, batch_size)
         model = self.model.to(device) if device else self.model
-        return compute_logits(model, input_ids, self.tokenizer.pad_token_id, batch_size)
+        pad = self.tokenizer.pad_token_id
+        return compute_logits(model, input_ids, pad, batch_size or BATCH_SIZE)
 
     def leave_device(self) -> None:
         """Go back to the CPU's memory; an ONNX session stays where it was opened."""
@@ -123,17 +124,6 @@ def write_configs(model: Any, folder: Path) -> None:
         config.save_pretrained(folder)
 
 
-def write_bin(folder: Path) -> None:
-    """The weights in a folder once more, under the names that older programs look for."""
-    import torch
-    from safetensors.torch import load_file
-
-    for safe, pickled in BIN.items():
-        if (folder / safe).is_file():
-            with replacing(folder / pickled) as scratch:
-                torch.save(load_file(folder / safe), scratch)
-
-
 def set_temperature(folder: Path, loaded: Loaded, temperature: float) -> None:
     """Store the temperature in an artifact's config.json, and in the artifact as it was loaded."""
     content = read_json(folder / "config.json")
@@ -171,7 +161,7 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
     GateError where the directory does not hold a whole classifier.
     """
     kind = find_kind(folder)
-    if onnx_kind(folder):
+    if kind in (ONNX, ONNX_INT8):
         return _load_onnx(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries', about names that they will change

@@ -15,8 +15,8 @@ from textassay.artifacts.kinds import (
     load_artifact,
     read_config,
     save_weights,
-    write_bin,
 )
+from textassay.artifacts.weights import write_bin
 from textassay.errors import GateError
 from textassay.files import replacing
 from textassay.models.classifier import load_tokenizer

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from textassay.data.prompt import Prompt
 from textassay.errors import GateError, UsageError, first_line
 from textassay.files import read_json, sha256_file
 from textassay.models.processor import usable_threads
+
+if TYPE_CHECKING:
+    from textassay.models.source import Source
 
 METADATA = "textassay"
 LONGEST_UNTOLD = 512
@@ -50,7 +53,7 @@ class OnnxModel:
     """
 
     # What others look for in an artifact, and in a torch model: an adapter's base, its config.
-    base = None
+    base: "Source | None" = None
     config = None
 
     def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu") -> None:

@@ -131,6 +131,23 @@ def stored_config(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) and "fingerprint" in content else {}
 
 
+def is_run(path: Path) -> bool:
+    """Whether a run of ours has begun here."""
+    try:
+        return bool(stored_config(path))
+    except OSError:  # a file, or one that may not be read
+        return False
+
+
+def artifact_in(where: Path) -> Path:
+    """The artifact's directory, of a run's directory or of its own."""
+    if not (where / CONFIG).is_file():
+        return where
+    if not (where / "model").is_dir():
+        raise UsageError(f"{where}: is a run without model/, so it did not get to its end.")
+    return where / "model"
+
+
 def settings_of_teacher(teacher: Path) -> dict[str, Any]:
     """What a student takes over from its teacher's run: rows and how they are split, their length.
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from textassay.config.runs import artifact_in
 from textassay.console import out, table, tell
 from textassay.errors import UsageError
 from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.comparison_plot import draw_comparison
-from textassay.evaluation.contenders import artifact_in
 from textassay.evaluation.metrics import HEADLINE, Score
 from textassay.evaluation.report import show, show_gain, verdict
 from textassay.files import replacing

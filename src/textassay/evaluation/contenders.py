@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
 from textassay.artifacts.kinds import Loaded, load_artifact
-from textassay.config.runs import CONFIG, stored_config
+from textassay.config.runs import CONFIG, artifact_in, stored_config
 from textassay.config.schema import DataSection, EvaluationSection, ModelSection
 from textassay.data.catalog import read_entry
 from textassay.data.labels import LabelMap
@@ -215,15 +215,6 @@ def training_notes(letter: str, contender: Contender, selection: Selection) -> l
     return notes
 
 
-def artifact_in(where: Path) -> Path:
-    """The artifact's directory, of a run's directory or of its own."""
-    if not (where / CONFIG).is_file():
-        return where
-    if not (where / "model").is_dir():
-        raise UsageError(f"{where}: is a run without model/, so it did not get to its end.")
-    return where / "model"
-
-
 def run_around(folder: Path) -> StoredRun | None:
     """The run in whose directory a folder lies, if it lies in one."""
     path = folder.resolve().parent / CONFIG
@@ -239,11 +230,16 @@ def run_around(folder: Path) -> StoredRun | None:
             int((content.get("training") or {}).get("per_device_eval_batch_size", EVAL_BATCH)),
         )
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise UsageError(
-            f"{path}: {where} is not what this version writes; it was changed, or another version "
-            "wrote it."
-        ) from None
+        raise other_version(path, error) from None
+
+
+def other_version(config: Path, error: ValidationError) -> UsageError:
+    """What to raise for a run's config that its schema refuses."""
+    where = ".".join(str(part) for part in error.errors()[0]["loc"])
+    return UsageError(
+        f"{config}: {where} is not what this version writes; it was changed, or another version "
+        "wrote it."
+    )
 
 
 def _base_of(tuned: Contender, base: str | None) -> Source:

@@ -1,6 +1,6 @@
 """One evaluator for every artifact: logits on rows, scores, and the files that hold them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,12 @@ def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> list[Baseline]
         )
         for name, logits in contenders.items()
     ]
+
+
+def stamped_figures(rows: int, scores: Mapping[str, Score]) -> dict[str, Any]:
+    """What a hallmark keeps of an evaluation on the validation rows."""
+    macro = scores["macro_f1"]
+    return {"rows": rows, "macro_f1": [macro.value, macro.low, macro.high]}
 
 
 def write_predictions(path: Path, evaluated: Evaluation) -> None:

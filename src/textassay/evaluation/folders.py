@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textassay.artifacts.hallmark import FILE
-from textassay.artifacts.identify import RUN, ZERO, Identity, is_run
+from textassay.artifacts.identify import RUN, ZERO, Identity
 from textassay.artifacts.zero.files import STEP
-from textassay.config.runs import FINISHED
+from textassay.config.runs import FINISHED, is_run
 from textassay.config.schema import DataSection
 from textassay.errors import UsageError
 from textassay.evaluation.outputs import RESULTS

@@ -2,13 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 ROUNDS = 3
 
 
 def texts_per_second(
-    classifiers: dict[str, Callable[[Sequence[str]], object]],
+    classifiers: Mapping[str, Callable[[Sequence[str]], object]],
     texts: Sequence[str],
     rounds: int = ROUNDS,
 ) -> dict[str, float]:

@@ -5,9 +5,6 @@ its logits for the texts: nothing of the process that made it can help.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +13,9 @@ import click
 import numpy as np
 
 from textassay.artifacts.classifier import Classifier
+from textassay.artifacts.fresh_process import run_in_fresh_process
 from textassay.artifacts.hallmark import verify
 from textassay.console import reports_errors
-from textassay.errors import GateError
 from textassay.files import read_json
 
 
@@ -52,12 +49,9 @@ def logits_in_fresh_process(folder: Path, texts: list[str]) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="textassay-") as scratch:
         given, found = Path(scratch) / "texts.json", Path(scratch) / "logits.npy"
         given.write_text(json.dumps(texts))
-        command = [sys.executable, "-m", "textassay.exporting.parity", folder, given, found]
-        alone = {name: value for name, value in os.environ.items() if name != "RANK"}
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=alone)
-        if done.returncode != 0:
-            said = done.stderr.strip() or done.stdout.strip()
-            raise GateError(f"what was written does not hold in a fresh process: {said[-1500:]}")
+        arguments = [str(path) for path in (folder, given, found)]
+        complaint = "what was written does not hold"
+        run_in_fresh_process("textassay.exporting.parity", arguments, complaint)
         logits: np.ndarray = np.load(found)
         return logits
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
+from textassay.artifacts.hallmark import read_hallmark
 from textassay.artifacts.identify import ADAPTER
-from textassay.artifacts.kinds import Loaded, load_artifact
+from textassay.artifacts.kinds import Loaded
 from textassay.artifacts.merging import merged_classifier
 from textassay.console import warn
 from textassay.errors import UsageError
-from textassay.evaluation.contenders import artifact_in
+from textassay.evaluation.contenders import load_contender
 from textassay.evaluation.folders import run_above
 from textassay.models.source import Source, find_model
 
@@ -44,16 +44,10 @@ def open_shipped(where: str, base: str | None) -> Shipped:
     Raises GateError where it is not what its hallmark says.
     """
     path = Path(where)
-    folder = artifact_in(path) if path.exists() else find_model(where).path
-    hallmark = read_hallmark(folder)
-    if hallmark is not None:
-        check_files(folder, hallmark)
-    loaded = load_artifact(folder, base)
-    if hallmark is None:
-        warn(f"{folder}: carries no hallmark; nothing proves what it is")
-    else:
-        check_loaded(loaded, hallmark, folder)
-    return Shipped(folder, loaded, hallmark, base)
+    found = load_contender(path if path.exists() else find_model(where).path, base)
+    if found.hallmark is None:
+        warn(f"{found.folder}: carries no hallmark; nothing proves what it is")
+    return Shipped(found.folder, found.loaded, found.hallmark, base)
 
 
 def usual_target(folder: Path, name: str) -> Path:

@@ -1,6 +1,5 @@
 """An ONNX artifact in INT8: smaller and faster, and refused where it loses what it should not."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,18 +14,19 @@ from textassay.artifacts.hallmark import restamp
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.onnx_files import INT8_FILE, ONNX_FILE
 from textassay.artifacts.onnx_model import METADATA, OnnxModel
+from textassay.artifacts.weights import weight_bytes
 from textassay.data.split import sample
 from textassay.errors import GateError, UsageError
+from textassay.evaluation.evaluate import stamped_figures
 from textassay.evaluation.metrics import Score, score
 from textassay.evaluation.report import show
+from textassay.evaluation.speed import texts_per_second
 from textassay.exporting.card import export_card
 from textassay.exporting.graphs.graph import Graph
 from textassay.exporting.graphs.int8 import ALPHA, Int8, measure_ranges, quantizable, quantize
 from textassay.exporting.int8_search import Found, Search
 from textassay.exporting.parity import Parity, logits_in_fresh_process
 from textassay.exporting.proof import ProofRows, refuse_other_labels
-from textassay.exporting.speed import texts_per_second
-from textassay.exporting.to_onnx import describe
 from textassay.exporting.verdict import Verdict, judge, refuse, refuse_few
 from textassay.files import replacing, write_json, write_text
 from textassay.models.processor import int8_flags
@@ -94,8 +94,7 @@ def write_int8(
         refuse(verdict)
         compared = _table(source, scratch, truth, {"onnx": before, "onnx-int8": after}, texts)
         _describe(scratch, quantized, rows, verdict, compared)
-        macro = compared[1].macro_f1
-        validation = {"rows": len(truth), "macro_f1": [macro.value, macro.low, macro.high]}
+        validation = stamped_figures(len(truth), {"macro_f1": compared[1].macro_f1})
         restamp(scratch, source, load_artifact(scratch), validation)
         sampled = rows.texts
         fresh = Parity.of(
@@ -138,10 +137,9 @@ def _write_graph(
     )  # fmt: skip
     found = search.run()
     quantize(graph, found.in_int8, ranges, how)
+    facts = {**graph.description(METADATA), "quantization": _record(found, how)}
+    graph.describe(METADATA, facts)
     graph.save(folder / INT8_FILE)
-    facts = json.loads(next(p.value for p in graph.model.metadata_props if p.key == METADATA))
-    facts["quantization"] = _record(found, how)
-    describe(folder / INT8_FILE, facts)
     return found
 
 
@@ -167,9 +165,9 @@ def _table(
         {name: partial(_answer, model) for name, model in models.items()}, texts[:SPEED_ROWS]
     )
     rows = []
-    for name, model in models.items():
+    for name in models:
         scores = score(truth, logits[name])
-        size = sum(file.stat().st_size for file in folders[name].glob(f"{model.file.name}*"))
+        size = weight_bytes(folders[name])
         rows.append(Row(name, size, speeds[name], scores["accuracy"], scores["macro_f1"]))
     return rows
 

@@ -1,8 +1,7 @@
 """An artifact of torch as ONNX, held to what torch computes on real rows."""
 
-import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,23 +121,22 @@ def _write_graph(
     say("exporting  torch's graph (seconds for a small model)")
     export_graph(model, temperature, plain)
     try:
-        fused: Fused | None = fuse(plain, folder / ONNX_FILE)
-        describe(folder / ONNX_FILE, facts)
+        graph, fused = fuse(plain)
+        _save(graph, facts, folder)
         _hold_to(folder, rows, wanted)
     except Exception as error:  # of any of three libraries; the plain graph does without them
         say(f"not fused  {error}")
-        shutil.copy(plain, folder / ONNX_FILE)
-        describe(folder / ONNX_FILE, facts)
-        fused = None
+        _save(Graph.load(plain), facts, folder)
+        return None
     return fused
 
 
-def describe(path: Path, facts: dict[str, Any]) -> None:
-    """Put what a predictor must know into an ONNX file's metadata."""
-    graph = Graph.load(path)
-    del graph.model.metadata_props[:]
-    graph.model.metadata_props.add(key=METADATA, value=json.dumps(facts, ensure_ascii=False))
-    graph.save(path)
+def _save(graph: Graph, facts: dict[str, Any], folder: Path) -> None:
+    """Write the graph with what a predictor must know; nothing stays of what was there."""
+    for path in folder.glob(f"{ONNX_FILE}*"):
+        path.unlink()
+    graph.describe(METADATA, facts)
+    graph.save(folder / ONNX_FILE)
 
 
 def _hold_to(folder: Path, rows: ProofRows, wanted: np.ndarray) -> Parity:
@@ -162,9 +160,9 @@ def _record(
 ) -> dict[str, Any]:  # fmt: skip
     return {
         "rows": rows.title,
-        "parity": parity.__dict__,
-        "merged": merged.__dict__ if merged else None,
-        "fused": fused.__dict__ if fused else None,
+        "parity": asdict(parity),
+        "merged": asdict(merged) if merged else None,
+        "fused": asdict(fused) if fused else None,
         **facts,
     }
 

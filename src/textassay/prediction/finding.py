@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from textassay.config.runs import stored_config
+from textassay.config.runs import is_run
 from textassay.console import say
 from textassay.errors import UsageError
 
@@ -19,8 +19,8 @@ def find_artifact(named: str, backend: str | None = None) -> Path:
     path = Path(named).expanduser()
     if not path.exists():
         return _on_hub(named, backend)
-    run = path if _is_run(path) else path.resolve().parent
-    if not _is_run(run):
+    run = path if is_run(path) else path.resolve().parent
+    if not is_run(run):
         _refuse_folder_of_runs(path)
         if backend:
             raise UsageError(
@@ -62,14 +62,6 @@ def _on_hub(named: str, backend: str | None) -> Path:
 
 
 def _refuse_folder_of_runs(path: Path) -> None:
-    runs = sorted(below.name for below in path.glob("seed-*") if _is_run(below))
+    runs = sorted(below.name for below in path.glob("seed-*") if is_run(below))
     if runs:
         raise UsageError(f"{path}: holds the runs {', '.join(runs)}; name one of them.")
-
-
-def _is_run(path: Path) -> bool:
-    """Whether a run has begun here. Without the libraries that know every kind of directory."""
-    try:
-        return bool(stored_config(path))
-    except OSError:  # a file, or one that may not be read
-        return False

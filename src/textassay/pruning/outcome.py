@@ -1,26 +1,27 @@
 """What pruning changed: size, speed and scores of the original, the pruned, the recovered model."""
 
-import statistics
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.markup import escape
 
-from textassay.artifacts.identify import ADAPTER
-from textassay.artifacts.kinds import WEIGHTS, Loaded
+from textassay.artifacts.kinds import Loaded
+from textassay.artifacts.weights import weight_bytes
 from textassay.config.schema import EvaluationSection
 from textassay.console import out, table, tell
 from textassay.data.load import Dataset
 from textassay.evaluation.evaluate import Evaluation, evaluate
 from textassay.evaluation.metrics import HEADLINE, Score, paired_difference
 from textassay.evaluation.report import show
+from textassay.evaluation.speed import texts_per_second
 from textassay.models.classifier import count_parameters
 from textassay.models.pruning import sizes_of
-from textassay.models.source import Source, weight_files
+from textassay.models.source import Source
 
 ORIGINAL = "original"
 SPEED_TEXTS = 512
@@ -91,7 +92,8 @@ def measure_outcome(
     test = dataset.splits["test"]
     found = {name: evaluate(loaded, "test", test, settings, batch_size, device)
              for name, loaded in models.items()}  # fmt: skip
-    speeds = alternating_speeds(models, test["text"].to_pylist()[:SPEED_TEXTS], batch_size, device)
+    asked = {name: partial(_logits, loaded, batch_size, device) for name, loaded in models.items()}
+    speeds = texts_per_second(asked, test["text"].to_pylist()[:SPEED_TEXTS], ROUNDS)
     first = found[ORIGINAL]
     measured = {}
     for name, loaded in models.items():
@@ -107,21 +109,10 @@ def measure_outcome(
     return Outcome(measured, dataset.name, len(test), validation, settings.confidence, device.type)
 
 
-def alternating_speeds(
-    models: Mapping[str, Loaded], texts: list[str], batch_size: int, device: torch.device
-) -> dict[str, float]:
-    """Texts a second of each model, from strings to logits: the median of rounds that alternate.
-
-    So that what else the machine does in the meantime hits all of them.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(ROUNDS + 1):
-        for name, loaded in models.items():
-            started = time.perf_counter()
-            loaded.logits(loaded.ids(texts), batch_size, device)
-            if turn:  # the first warms up
-                seconds[name].append(time.perf_counter() - started)
-    return {name: len(texts) / statistics.median(taken) for name, taken in seconds.items()}
+def _logits(
+    loaded: Loaded, batch_size: int, device: torch.device, texts: Sequence[str]
+) -> np.ndarray:
+    return loaded.logits(loaded.ids(texts), batch_size, device)
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -154,12 +145,3 @@ def _gain(ours: Evaluation, original: Evaluation, settings: EvaluationSection) -
         original.truth, ours.predicted, original.predicted, len(original.labels),
         settings.confidence, settings.bootstrap_samples,
     )  # fmt: skip
-
-
-def weight_bytes(folder: Path, base: Source | None) -> int:
-    """The bytes of an artifact's weights, with those of its base if it is an adapter."""
-    if base is None:
-        files = weight_files(folder)
-    else:
-        files = [folder / WEIGHTS[ADAPTER], *weight_files(base.path)]
-    return sum(path.stat().st_size for path in files)

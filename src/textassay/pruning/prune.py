@@ -22,7 +22,7 @@ from textassay.data.load import Dataset, load_dataset
 from textassay.data.split import sample
 from textassay.errors import DataError, GateError, UsageError
 from textassay.evaluation.contenders import Contender, StoredRun, load_contender
-from textassay.evaluation.evaluate import evaluate
+from textassay.evaluation.evaluate import evaluate, stamped_figures
 from textassay.files import replacing, sha256_file, write_json, write_text
 from textassay.models.device import find_device
 from textassay.models.pruning import Sizes, keep_heads, keep_units, sizes_of
@@ -240,9 +240,7 @@ def publish_pruned(
         _refuse_other_logits(folder, again.logits(ids, device="cpu"), wanted)
         settings, batch = original.run.evaluation, original.run.eval_batch
         scores = evaluate(again, "validation", validation, settings, batch, device).scores
-        macro = scores["macro_f1"]
-        figures = {"rows": len(validation), "macro_f1": [macro.value, macro.low, macro.high]}
-        restamp(scratch, original.folder, again, figures)
+        restamp(scratch, original.folder, again, stamped_figures(len(validation), scores))
         verify_in_fresh_process(scratch)
 
 

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from textassay.config.runs import Run, stored_config
 from textassay.config.schema import Job
-from textassay.errors import UsageError
-from textassay.evaluation.contenders import StoredRun
+from textassay.evaluation.contenders import StoredRun, other_version
 
 # As a share of all steps.
 WARMUP = 0.1
@@ -61,11 +60,7 @@ def recovery_run(
     try:
         return Run(Job.model_validate(told), seed, out)
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise UsageError(
-            f"{original.config}: {where} is not what this version writes; it was changed, or "
-            "another version wrote it."
-        ) from None
+        raise other_version(original.config, error) from None
 
 
 def _for_recovery(training: dict[str, Any], recovery: Recovery) -> dict[str, Any]:

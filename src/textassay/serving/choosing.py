@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from textassay.config.runs import stored_config
+from textassay.config.runs import is_run
 from textassay.prediction.finding import find_artifact
 
 # A GPU that is asked for is used, which the usual build of ONNX Runtime cannot.
@@ -19,7 +19,7 @@ def choose_artifact(named: str, backend: str, device: str) -> Path:
     if backend != "auto":
         return find_artifact(named, TORCH if backend == "torch" else backend)
     run = Path(named).expanduser()
-    if run.is_dir() and stored_config(run):
+    if is_run(run):
         there = (place for place in FASTEST[device] if (run / place).is_dir())
         return find_artifact(named, next(there, TORCH))
     return find_artifact(named)

@@ -2,24 +2,21 @@
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textassay.artifacts.classifier import Classifier
-from textassay.artifacts.identify import ADAPTER_CONFIG
+from textassay.artifacts.weights import weight_bytes
 from textassay.config.runs import Run
 from textassay.console import out, table
 from textassay.evaluation.evaluate import Evaluation
 from textassay.evaluation.metrics import HEADLINE, Score, paired_difference, score
 from textassay.evaluation.outputs import TEACHER
 from textassay.evaluation.report import show, show_gain
-from textassay.files import read_json, write_json
-from textassay.models.source import find_model, weight_files
+from textassay.files import write_json
 from textassay.training.teacher import TEACHER_LOGITS, Teacher, ask
 
-WEIGHTS = ("*.safetensors", "*.bin", "*.onnx", "*.onnx.data")
 TIMED_ROWS = 200
 # Two classifiers in one process disturb each other less when they take turns.
 TURNS = 3
@@ -40,12 +37,16 @@ def stand_beside_teacher(run: Run, teacher: Teacher, tested: Evaluation) -> None
     behind = paired_difference(tested.truth, tested.predicted, logits.argmax(1),
                                len(tested.labels), level, resamples)  # fmt: skip
     texts = tested.table["text"].slice(0, TIMED_ROWS).to_pylist()
-    speeds = _speeds([classifier, Classifier.load(run.model_dir, device=device)], texts)
+    student = Classifier.load(run.model_dir, device=device)
+    speeds = _speeds([classifier, student], texts)
+    sizes = [
+        weight_bytes(teacher.folder, classifier.base), weight_bytes(run.model_dir, student.base)
+    ]  # fmt: skip
     facts = {
         "rows": len(tested.truth),
         "confidence": level,
-        "teacher": {**teacher.describe(), **_side(taught, teacher.folder, speeds[0])},
-        "student": _side(tested.scores, run.model_dir, speeds[1]),
+        "teacher": {**teacher.describe(), **_side(taught, sizes[0], speeds[0])},
+        "student": _side(tested.scores, sizes[1], speeds[1]),
         "student_minus_teacher": {name: asdict(one) for name, one in behind.items()},
         "timed_rows": len(texts),
     }
@@ -53,22 +54,12 @@ def stand_beside_teacher(run: Run, teacher: Teacher, tested: Evaluation) -> None
     _print(facts, taught, tested.scores, behind)
 
 
-def _side(scores: dict[str, Score], folder: Path, speed: float) -> dict[str, Any]:
+def _side(scores: dict[str, Score], size: int, speed: float) -> dict[str, Any]:
     return {
         "scores": {name: asdict(one) for name, one in scores.items()},
-        "megabytes": round(_bytes(folder) / 1e6, 1),
+        "megabytes": round(size / 1e6, 1),
         "texts_per_second": round(speed, 1),
     }
-
-
-def _bytes(folder: Path) -> int:
-    """What the weights take on disk, those of an adapter's base included."""
-    files = [path for pattern in WEIGHTS for path in folder.glob(pattern)]
-    if (folder / ADAPTER_CONFIG).is_file():
-        adapter = read_json(folder / ADAPTER_CONFIG)
-        base = find_model(adapter["base_model_name_or_path"], adapter.get("revision"))
-        files += weight_files(base.path)
-    return sum(path.stat().st_size for path in files)
 
 
 def _speeds(classifiers: list[Classifier], texts: list[str]) -> list[float]:

@@ -41,10 +41,8 @@ def carry_over(run: Run, checkpoint: Path, opened: ZeroCheckpoint) -> Path:
         with replacing(folder) as scratch:
             plan = plan_consolidation(opened, None)
             consolidate(plan, scratch / WEIGHTS, max_shard_size=ONE_FILE)
-            for name in (
-                BEFORE,
-                TRAINER_STATE,
-            ):  # the second is written anew once the steps are known
+            # The second is written anew once the steps are known.
+            for name in (BEFORE, TRAINER_STATE):
                 shutil.copyfile(checkpoint / TRAINER_STATE, scratch / name)
             write_json(scratch / PART, came_from)
     for old in list_checkpoints(run.path):

@@ -6,8 +6,9 @@ from typing import Any
 
 from textassay.artifacts.hallmark import FILE, read_hallmark, restamp, verify_in_fresh_process
 from textassay.artifacts.identify import ADAPTER
-from textassay.artifacts.kinds import find_kind, load_artifact, write_bin
+from textassay.artifacts.kinds import find_kind, load_artifact
 from textassay.artifacts.merging import publish_merged
+from textassay.artifacts.weights import write_bin
 from textassay.config.runs import Run
 from textassay.console import say
 from textassay.errors import UsageError

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from textassay.artifacts.classifier import Classifier
 from textassay.artifacts.hallmark import FILE, read_hallmark
-from textassay.artifacts.identify import is_run
+from textassay.config.runs import is_run
 from textassay.config.schema import DistillationSection
 from textassay.console import say
 from textassay.data.encode import cache_folder, write_batches

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL, is_run
+from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
 from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
 from textassay.artifacts.zero.files import StoredTensor, places_beside
 from textassay.artifacts.zero.shards import write_shards
 from textassay.artifacts.zero.stream import Entry, nobody
+from textassay.config.runs import is_run
 from textassay.errors import DataError, UsageError
 from textassay.files import read_json, replacing, write_json
 

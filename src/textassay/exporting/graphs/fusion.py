@@ -28,8 +28,8 @@ class Fused:
     pooled_early: bool
 
 
-def fuse(source: Path, target: Path) -> Fused:
-    """Read a graph, write the faster one, and say what was found in it.
+def fuse(source: Path) -> tuple[Graph, Fused]:
+    """Read a graph; the faster one, and what was found in it.
 
     What comes out must be held to the original by whoever asked for it: see `parity.py`.
     """
@@ -44,9 +44,8 @@ def fuse(source: Path, target: Path) -> Fused:
     split_skip_normalisation(graph)
     pooled = pool_early(graph)
     graph.tidy()
-    graph.save(target)
     attention = sum(one.op_type in FUSED_ATTENTION for one in graph.nodes)
-    return Fused(attention, pooled)
+    return graph, Fused(attention, pooled)
 
 
 def split_gemm(graph: Graph) -> None:

@@ -1,5 +1,6 @@
 """An ONNX graph that can be changed: who makes a value, who reads it, nodes in their order."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ class Graph:
         graph.node.extend(self.nodes)
         graph.initializer.extend(self.constants.values())
         return self.model
+
+    def description(self, key: str) -> dict[str, Any]:
+        """The facts in the file's metadata."""
+        told = next(one.value for one in self.model.metadata_props if one.key == key)
+        facts: dict[str, Any] = json.loads(told)
+        return facts
+
+    def describe(self, key: str, facts: dict[str, Any]) -> None:
+        """Let the file's metadata say these facts and nothing else."""
+        del self.model.metadata_props[:]
+        self.model.metadata_props.add(key=key, value=json.dumps(facts, ensure_ascii=False))
 
     def save(self, path: Path) -> None:
         """Write the model; very large ones with their numbers in a file beside."""

@@ -1,0 +1,34 @@
+"""What the weights of an artifact are called, in new and in old programs, and what they take."""
+
+from pathlib import Path
+
+from textassay.artifacts.identify import ADAPTER, MODEL
+from textassay.artifacts.onnx_files import onnx_file, onnx_kind
+from textassay.files import replacing
+from textassay.models.source import Source, weight_files
+
+WEIGHTS = {ADAPTER: "adapter_model.safetensors", MODEL: "model.safetensors"}
+# The names that programs before safetensors look for.
+BIN = {WEIGHTS[ADAPTER]: "adapter_model.bin", WEIGHTS[MODEL]: "pytorch_model.bin"}
+
+
+def write_bin(folder: Path) -> None:
+    """The weights in a folder once more, under the names that older programs look for."""
+    import torch
+    from safetensors.torch import load_file
+
+    for safe, pickled in BIN.items():
+        if (folder / safe).is_file():
+            with replacing(folder / pickled) as scratch:
+                torch.save(load_file(folder / safe), scratch)
+
+
+def weight_bytes(folder: Path, base: Source | None = None) -> int:
+    """The bytes of an artifact's weights on disk, with those of its base if it is an adapter."""
+    if onnx_kind(folder):
+        files = list(folder.glob(f"{onnx_file(folder).name}*"))
+    elif base is None:
+        files = weight_files(folder)
+    else:
+        files = [folder / WEIGHTS[ADAPTER], *weight_files(base.path)]
+    return sum(path.stat().st_size for path in files)
