@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from textassay.console import SPELLING, reports_errors
+from textassay.stopping import heeding_signals
 
 FOLDER = click.Path(path_type=Path)
 
 
 @click.command(context_settings=SPELLING)
-@click.argument("artifact", required=False)
+@click.argument("artifacts", nargs=-1, metavar="ARTIFACT...")
 @click.option("--checkpoint_dir", help="the same as ARTIFACT")
 @click.option("--data_path", help="other rows: a file (used whole), a directory or a hub name")
 @click.option("--data_name", help="other rows: a data set of data/catalog, by its name")
@@ -26,34 +27,36 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--force", is_flag=True, help="replace results that are there")
 @reports_errors
 def main(
-    artifact: str | None, checkpoint_dir: str | None, data_path: str | None,
+    artifacts: tuple[str, ...], checkpoint_dir: str | None, data_path: str | None,
     data_name: str | None, text_column: str | None, label_column: str | None,
     output_dir: Path | None, base_model_path: str | None, seed: int | None,
     model_max_length: int | None, device: str, batch_size: int | None, keep_consolidated: bool,
     force: bool,
 ) -> None:  # fmt: skip
-    """Evaluate ARTIFACT: a run, adapter, model, ZeRO checkpoint, a job's folder, or a hub name.
+    """Evaluate each ARTIFACT: a run, adapter, model, ZeRO checkpoint, a job's folder, a hub name.
 
     The rows are the test split of what it was trained on, unless flags name others. The same files
     as a run's are written: into a run that has no results, else into a folder beside.
     """
-    if bool(artifact) == bool(checkpoint_dir):
-        raise click.UsageError("Name one ARTIFACT.")
+    places = [*artifacts, *([checkpoint_dir] if checkpoint_dir else [])]
+    if not places:
+        raise click.UsageError("Name an ARTIFACT.")
+    if output_dir and len(places) > 1:
+        raise click.UsageError("--output_dir is one folder, and several places were named.")
     from textassay.evaluation.compare import other_data
     from textassay.evaluation.folders import Request
-    from textassay.evaluation.outcome import print_outcome
-    from textassay.evaluation.standalone import evaluate_standalone
+    from textassay.evaluation.outcome import evaluate_each
 
     data = other_data(data_path, data_name, text_column, label_column)
-    where = str(artifact or checkpoint_dir)
-    print_outcome(
-        evaluate_standalone(
-            Request(
-                where, data, output_dir, base_model_path, seed, model_max_length, device,
-                batch_size, keep_consolidated, force,
-            )
+    requests = [
+        Request(
+            place, data, output_dir, base_model_path, seed, model_max_length, device, batch_size,
+            keep_consolidated, force,
         )
-    )  # fmt: skip
+        for place in places
+    ]  # fmt: skip
+    with heeding_signals():
+        evaluate_each(requests)
 
 
 if __name__ == "__main__":

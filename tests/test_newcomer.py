@@ -84,7 +84,7 @@ def test_two_processes_train_and_the_evaluator_tests(tmp_path: Path, real_data: 
     assert lost.returncode == 2 and "cannot be had" in " ".join(lost.stderr.split())
     assert (tmp_path / run / "evaluation" / "report.html").is_file(), "the next one is evaluated"
     both = call("eval.sh", tmp_path, str(run), str(checkpoint), "--output_dir", "out")
-    assert both.returncode == 1 and "--output_dir is one folder" in both.stderr
+    assert both.returncode == 2 and "--output_dir is one folder" in both.stderr
     for said in (trained.stderr, tested.stderr):
         assert "warning" not in said.lower() and "Traceback" not in said
 

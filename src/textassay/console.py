@@ -23,6 +23,8 @@ WIDTH_OF_A_FILE = 120
 SECONDS_FOR_THE_FIRST = 3
 # For every script: `-` and `_` in flags are the same.
 SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
+# The exit code after an interrupt from the keyboard, as shells count signals.
+INTERRUPTED = 130
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -105,7 +107,7 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             _fail(_explain(error), 1)
         except KeyboardInterrupt:
-            _fail("stopped by the keyboard; a run goes on from its last checkpoint.", 130)
+            _fail("stopped by the keyboard; a run goes on from its last checkpoint.", INTERRUPTED)
 
     return wrapper
 

@@ -25,6 +25,12 @@ class DataError(TextassayError):
     exit_code = 65
 
 
+class Stopped(TextassayError):  # noqa: N818 (nothing went wrong)
+    """A signal asked to stop, and the same command goes on where this one ended. Exit code 75."""
+
+    exit_code = 75
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what a library says; empty where it says nothing."""
     return (str(error).strip().splitlines() or [""])[0]

@@ -250,8 +250,8 @@ def test_a_shorter_input_is_what_the_older_flag_asks_for(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "Name one ARTIFACT"),
-        (["a", "--checkpoint_dir", "b"], "Name one ARTIFACT"),
+        ([], "Name an ARTIFACT"),
+        (["a", "--checkpoint_dir", "b", "--output_dir", "c"], "--output_dir is one folder"),
         (["nowhere/at/all"], "cannot be had"),
         (["file.txt"], "is a file"),
         (["empty"], "is no artifact"),

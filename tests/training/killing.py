@@ -7,20 +7,47 @@ import time
 from pathlib import Path
 
 from textassay.config.runs import Run
+from textassay.console import reports_errors
+from textassay.stopping import heeding_signals
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["textassay.training.run"])
 
 
-def carry_out(run: Run) -> None:
-    """Train in this process, as a launcher does."""
+def carry_out(run: Run, stop: tuple[str, int] | None = None) -> None:
+    """Train in this process, as a launcher does; `stop` says where a signal shall come."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
 
     from textassay.training.run import run_training
 
     torch.set_num_threads(1)
-    run_training(run)
+    with heeding_signals():
+        if stop:
+            send_signal_at(*stop)
+        reports_errors(run_training)(run)
+
+
+def send_signal_at(event: str, step: int) -> None:
+    """SIGTERM to this process when the trainer comes to `event` (`on_save`, …) of `step`."""
+    from textassay.training.interruption import StopRule
+
+    original = getattr(StopRule, event)
+
+    def sending(self, args, state, control, **given):
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, args, state, control, **given)
+
+    setattr(StopRule, event, sending)
+
+
+def stop_at(run: Run, event: str, step: int) -> None:
+    """Train until the signal ends it, which it has to."""
+    process = CONTEXT.Process(target=carry_out, args=(run, (event, step)))
+    process.start()
+    process.join()
+    assert process.exitcode == 75
 
 
 def run_to_the_end(run: Run) -> None:

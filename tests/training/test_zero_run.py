@@ -1,11 +1,14 @@
 """Runs under DeepSpeed ZeRO, with gloo between real processes on this machine."""
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,6 +22,7 @@ from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
 from textassay.files import read_json
+from textassay.training.checkpoints import is_complete
 from textassay.training.run import run_training
 
 pytestmark = pytest.mark.slow
@@ -112,6 +116,31 @@ def test_a_killed_run_ends_with_the_same_weights(
         read_json(folder / "trainer_state.json")["log_history"] for folder in (run, broken)
     )
     losses = [[e["eval_loss"] for e in history if "eval_loss" in e] for history in histories]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+
+
+def test_a_stopped_run_ends_with_the_same_weights(
+    unbroken: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """All processes end at the same step: with full the launcher is told, with LoRA one of them."""
+    run, chosen = unbroken
+    broken = tmp_path / "broken"
+    process = start(broken, 2, **chosen)
+    while process.poll() is None and not (broken / "checkpoint-6" / "complete.json").exists():
+        time.sleep(0.01)
+    whom = psutil.Process(process.pid)
+    whom = whom if chosen["method"] == "full" else whom.children()[1]
+    whom.send_signal(signal.SIGUSR1)
+    code, said = outcome(process)
+    assert code == 75, said
+    step = int(re.search(r"stopped by .* at step (\d+)", said)[1])
+    assert 6 <= step < 20 and is_complete(broken / f"checkpoint-{step}")
+    assert f"resuming   from checkpoint-{step}" in train(broken, **chosen)
+    assert trained_weights(broken) == trained_weights(run)
+    losses = [
+        [e["eval_loss"] for e in read_json(one / "trainer_state.json")["log_history"]
+         if "eval_loss" in e] for one in (run, broken)
+    ]  # fmt: skip
     assert losses[0] == losses[1] and len(losses[0]) == 4
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from textassay.errors import GateError
+from textassay.stopping import stop_if_asked
 
 LONGEST_REASON = 1500
 
@@ -15,6 +16,7 @@ def run_in_fresh_process(module: str, arguments: list[str], complaint: str) -> N
     alone = {name: value for name, value in os.environ.items() if name != "RANK"}
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=alone)
+    stop_if_asked()  # the signal may have ended that one
     if done.returncode != 0:
         said = done.stderr.strip() or done.stdout.strip()
         raise GateError(f"{complaint} in a fresh process: {said[-LONGEST_REASON:]}")

@@ -10,6 +10,7 @@ import click
 
 from textassay.config.flag_table import FLAGS
 from textassay.console import SPELLING, reports_errors
+from textassay.stopping import heeding_signals
 
 if TYPE_CHECKING:
     from textassay.config.load import Setting
@@ -42,9 +43,10 @@ def run_options(launcher: str) -> Callable[[Callable[["Run"], Any]], click.Comma
     def decorate(function: Callable[["Run"], Any]) -> click.Command:
         @reports_errors
         def callback(job_file: Path | None, output_dir: Path | None, **given: Any) -> None:
-            run = _one_run(job_file, launcher, output_dir, given)
-            if run:
-                function(run)
+            with heeding_signals():
+                run = _one_run(job_file, launcher, output_dir, given)
+                if run:
+                    function(run)
 
         command = _run_command(callback, function.__doc__)
         # The `deepspeed` command gives it to every process, which reads it from the environment.
@@ -64,9 +66,10 @@ def student_options(function: Callable[["Run"], Any]) -> click.Command:
     def callback(job_file: Path | None, output_dir: Path | None, **given: Any) -> None:
         by_adapter = given["method"] not in (None, "full") or given["use_lora"] == "true"
         launcher = None if job_file else "lora" if by_adapter else "full"
-        run = _one_run(job_file, launcher, output_dir, given)
-        if run:
-            function(run)
+        with heeding_signals():
+            run = _one_run(job_file, launcher, output_dir, given)
+            if run:
+                function(run)
 
     command = _run_command(callback, function.__doc__)
     command.params = [option for option in command.params if option.name != "teacher"]
@@ -124,7 +127,8 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
                 (job_file, runs_of(job, output_dir or Path(job.artifact.runs_dir), given["force"]))
             )
         if not given["show_config"]:
-            function(runs, _as_arguments(given))
+            with heeding_signals():
+                function(runs, _as_arguments(given))
 
     command = _command(callback, function.__doc__)
     command.params.insert(0, click.Argument(["job_files"], nargs=-1, type=_path()))

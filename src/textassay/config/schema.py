@@ -4,6 +4,7 @@
 the PEFT config that it names, each by the library's own name (see `library_fields.py`).
 """
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -26,8 +27,12 @@ ELSEWHERE = {
     "bf16_full_eval": "nothing: evaluation is in fp32",
     "fp16_full_eval": "nothing: evaluation is in fp32",
     "load_best_model_at_end": "nothing: the best checkpoint is always the one that is saved",
+    "enable_jit_checkpoint": "nothing: SIGTERM and SIGUSR1 always save a checkpoint",
     "remove_unused_columns": "nothing: rows hold what the model needs",
 }
+
+# minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds]
+SLURM_TIME = re.compile(r"^(\d+(:\d{2}){0,2}|\d+-\d{1,2}(:\d{2}){0,2})$")
 
 
 def _precision(given: dict[str, Any]) -> dict[str, str]:
@@ -302,6 +307,25 @@ class ResourcesSection(Section):
         description="processes that train.sh starts for the deepspeed launcher "
         "(default: one a GPU; two without any)",
     )
+    nodes: int = Field(1, ge=1, description="Slurm: nodes; more than one are for deepspeed")
+    gpus_per_node: int | None = Field(
+        None, ge=0, description="Slurm: GPUs on each node (default: what the sbatch file says)"
+    )
+    cpus_per_task: int | None = Field(None, ge=1, description="Slurm: CPUs on each node")
+    mem: str | None = Field(
+        None, pattern=r"^\d+[KMGT]$", description="Slurm: memory on each node, such as 64G"
+    )
+    time: str | None = Field(None, description="Slurm: the time limit, such as 4:00:00 or 1-12")
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _is_a_time(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and SLURM_TIME.match(value)):
+            return value
+        # YAML takes 4:00:00 for the number 14400, which Slurm would take for minutes.
+        raise ValueError(
+            'must be text in Slurm\'s form, in quotes in a job file, such as "4:00:00"'
+        )
 
 
 class ArtifactSection(Section):

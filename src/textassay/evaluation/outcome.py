@@ -1,11 +1,38 @@
 """What the standalone evaluator found, on the terminal."""
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 
-from textassay.console import out, table, tell
+from textassay.console import INTERRUPTED, out, reports_errors, table, tell
+from textassay.errors import Stopped
+from textassay.evaluation.folders import Request
 from textassay.evaluation.metrics import CALIBRATED, HEADLINE, NAMES
 from textassay.evaluation.report import show, show_change, verdict
-from textassay.evaluation.standalone import Outcome
+from textassay.evaluation.standalone import Outcome, evaluate_standalone
+
+
+def evaluate_each(requests: Sequence[Request]) -> None:
+    """Evaluate one after another and print what is found; one that fails does not stop the others.
+
+    SystemExit at the end, with the exit code of the first that failed.
+    """
+    first = 0
+    for request in requests:
+        try:
+            _evaluate(request)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+            first = first or code
+            if code in (INTERRUPTED, Stopped.exit_code):  # all of it is meant
+                break
+    if first:
+        raise SystemExit(first)
+
+
+@reports_errors
+def _evaluate(request: Request) -> None:
+    print_outcome(evaluate_standalone(request))
 
 
 def print_outcome(outcome: Outcome) -> None:

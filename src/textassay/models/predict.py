@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from textassay.stopping import stop_if_asked
+
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -20,7 +22,7 @@ def compute_logits(
     """Logits of shape [rows, labels] as float64-safe float32, in the order of `input_ids`.
 
     The model stays in evaluation mode afterwards. Rows are sorted by length, so that little is
-    padded; the result does not depend on it.
+    padded; the result does not depend on it. Stopped, where a signal that is heeded has come.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -28,6 +30,7 @@ def compute_logits(
     found: np.ndarray | None = None
     with torch.inference_mode(), autocast(device, precision):
         for rows in _chunks(order, batch_size):
+            stop_if_asked()
             batch = pad_batch([input_ids[row] for row in rows], pad_id)
             output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
             logits = output.logits.float().cpu().numpy()

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textassay.config.runs import Run
-from textassay.console import err, out, say, tell
-from textassay.errors import TextassayError
+from textassay.console import INTERRUPTED, err, out, say, tell
+from textassay.errors import Stopped, TextassayError
 from textassay.files import project_root
+from textassay.stopping import stop_if_asked, wait_passing_on
 from textassay.training.extras import provide_extras
 
 Jobs = Sequence[tuple[Path | None, list[Run]]]
@@ -26,10 +27,13 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
             if run.is_finished() and not run.force:
                 say(f"{run.path} is finished; --force runs it again")
                 continue
+            stop_if_asked()
             err().rule(f"{run.job.name}, seed {run.seed}", align="left")
             code = _run_in_process(job_file, run, overrides)
-            if code == 130:  # the keyboard means all of it
+            if code == INTERRUPTED:  # the keyboard means all of it
                 raise KeyboardInterrupt
+            if code == Stopped.exit_code:
+                raise Stopped(f"{run.path} was stopped; the same command goes on from there.")
             if code != 0:
                 failed.append(f"{run.path} (exit code {code})")
     for _, runs in jobs:
@@ -51,7 +55,12 @@ def _run_in_process(job_file: Path | None, run: Run, overrides: Sequence[str]) -
         *overrides,
         *(["--force"] if run.force else []),
     ]
-    return subprocess.run(command).returncode
+    with subprocess.Popen(command) as process:
+        try:
+            return wait_passing_on(process)
+        except BaseException:
+            process.kill()
+            raise
 
 
 def _summarize(runs: list[Run]) -> None:

@@ -16,16 +16,22 @@ NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
 def mark_complete(
-    folder: Path, run_fingerprint: str, processes: int = 1, log_loss: float | None = None
+    folder: Path,
+    run_fingerprint: str,
+    processes: int = 1,
+    log_loss: float | None = None,
+    owes_evaluation: bool = False,
 ) -> None:
     """Write the marker that makes a checkpoint count: the size of every file, and whose it is.
 
-    `log_loss` is that on the validation rows, where they were evaluated at this step.
+    `log_loss` is that on the validation rows, where they were evaluated at this step;
+    `owes_evaluation` says that they should have been and a signal came between.
     """
     # A step that is saved twice, as the next and as the best, has its earlier marker there.
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-    marker = {"run": run_fingerprint, "processes": processes, "log_loss": log_loss}
+    marker = {"run": run_fingerprint, "processes": processes, "log_loss": log_loss,
+              "owes_evaluation": owes_evaluation}  # fmt: skip
     write_json(folder / MARKER, {**marker, "files": sizes})
 
 
@@ -38,6 +44,11 @@ def validation_loss(checkpoint: Path) -> float | None:
     """The log loss of a complete checkpoint on the validation rows, if it was evaluated."""
     loss: float | None = read_json(checkpoint / MARKER).get("log_loss")
     return loss
+
+
+def owes_evaluation(checkpoint: Path) -> bool:
+    """Whether a complete checkpoint was written when a signal had cut its evaluation short."""
+    return bool(read_json(checkpoint / MARKER).get("owes_evaluation"))
 
 
 def is_over(checkpoint: Path) -> bool:

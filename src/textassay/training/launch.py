@@ -7,16 +7,38 @@ with 1 and a traceback of its own.
 
 import logging
 import os
+import signal
 import sys
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+import psutil
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from textassay.console import INTERRUPTED
+from textassay.stopping import SECONDS_BETWEEN_LOOKS, asked_to_stop, heeding_signals, settled
+
 ON_A_CPU = 2
-INTERRUPTED = 130
+# SIGTERM is ours: see _passing_on.
+HANDLED_BY_TORCH = "SIGINT,SIGHUP,SIGQUIT"
+# How long a node waits for another one, which may still be publishing the run before.
+SECONDS_TO_MEET = 1800
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the processes of several nodes find each other: at a port of the first one."""
+
+    nodes: int
+    node: int
+    address: str
+    port: int
 
 
 def count_processes(wanted: str) -> int:
@@ -27,20 +49,21 @@ def count_processes(wanted: str) -> int:
     return gpus or ON_A_CPU
 
 
-def start_processes(count: int, command: list[str]) -> int:
-    """Carry out `command` in so many processes that find each other; the first bad exit code."""
+def start_processes(count: int, command: list[str], meeting: Meeting | None = None) -> int:
+    """Carry out `command` in so many processes that find each other; the first bad exit code.
+
+    With a meeting they are this node's part of them.
+    """
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
-    )  # fmt: skip
+    config = _meet(count, meeting) if meeting else _alone(count)
     try:
-        elastic_launch(config, command[0])(*command[1:])
+        with _passing_on():
+            elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
         _, first = error.get_first_failure()
-        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+        return settled(first.exitcode if first.exitcode > 0 else 128 - first.exitcode)
     except SignalException as ended:
         return 128 + int(ended.sigval)
     except KeyboardInterrupt:
@@ -48,5 +71,50 @@ def start_processes(count: int, command: list[str]) -> int:
     return 0
 
 
+def _alone(count: int) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
+        signals_to_handle=HANDLED_BY_TORCH,
+    )  # fmt: skip
+
+
+def _meet(count: int, meeting: Meeting) -> LaunchConfig:
+    """Ranks in the order of the nodes, so that the main process is on the first one."""
+    return LaunchConfig(
+        min_nodes=meeting.nodes, max_nodes=meeting.nodes, nproc_per_node=count,
+        run_id=str(meeting.port), rdzv_backend="static",
+        rdzv_endpoint=f"{meeting.address}:{meeting.port}",
+        rdzv_configs={"rank": meeting.node, "timeout": SECONDS_TO_MEET}, max_restarts=0,
+        signals_to_handle=HANDLED_BY_TORCH,
+    )  # fmt: skip
+
+
+@contextmanager
+def _passing_on() -> Iterator[None]:
+    """A signal that asks to stop reaches every process, and they end in their own time.
+
+    torchrun would pass it on as well, and kill whatever is not gone after 30 seconds.
+    """
+    over = threading.Event()
+    thread = threading.Thread(target=_pass_on, args=(over,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _pass_on(over: threading.Event) -> None:
+    told: set[int] = set()
+    while not over.wait(SECONDS_BETWEEN_LOOKS):
+        for child in psutil.Process().children() if asked_to_stop() else []:
+            if child.pid not in told:
+                told.add(child.pid)
+                child.send_signal(signal.SIGTERM)
+
+
 if __name__ == "__main__":
-    sys.exit(start_processes(count_processes(sys.argv[1]), [sys.executable, *sys.argv[2:]]))
+    with heeding_signals():
+        sys.exit(start_processes(count_processes(sys.argv[1]), [sys.executable, *sys.argv[2:]]))

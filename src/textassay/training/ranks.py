@@ -89,6 +89,17 @@ def from_main(decide: Callable[[], Decided]) -> Decided:
     return decided
 
 
+def any_of_us(flag: bool) -> bool:
+    """Whether `flag` is set in one of the processes: the same answer in all of them."""
+    if not dist.is_initialized():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    found = torch.tensor(int(flag), device=device)
+    with together():
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return bool(found)
+
+
 def refuse_lonely_launcher(launcher: str) -> None:
     """UsageError where several processes were started for a launcher that knows only one."""
     if world_size() > 1 and launcher != "deepspeed":

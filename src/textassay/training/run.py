@@ -21,10 +21,11 @@ from textassay.config.runs import Run, preparing, refuse_directory
 from textassay.console import say
 from textassay.data.split import sample
 from textassay.evaluation.calibrate import Calibration, calibrate
-from textassay.evaluation.evaluate import Evaluation, evaluate
+from textassay.evaluation.evaluate import Evaluation, evaluate, stamped_figures
 from textassay.evaluation.report import show, show_change
 from textassay.files import sha256_file, write_json
 from textassay.models import cpu
+from textassay.stopping import stop_if_asked
 from textassay.training.beside_teacher import stand_beside_teacher
 from textassay.training.card import model_card
 from textassay.training.carry_over import WEIGHTS, carry_over, is_part, newest_part
@@ -34,10 +35,12 @@ from textassay.training.checkpoints import (
     is_over,
     named_checkpoint,
     newest_checkpoint,
+    owes_evaluation,
     processes_of,
 )
 from textassay.training.distillation import DistillingTrainer
 from textassay.training.final import publish_extras, refuse_final_directory
+from textassay.training.interruption import AlreadyOver, OwedEvaluation
 from textassay.training.provenance import data_record, made_by
 from textassay.training.publish import (
     publish,
@@ -76,6 +79,7 @@ def run_training(run: Run) -> None:
     refuse_final_directory(run)
     named_checkpoint(run)
     setup = assemble(run)
+    stop_if_asked()
     trained = _train(setup)
     if setup.is_zero:
         leave_deepspeed()
@@ -140,9 +144,14 @@ def _train_on(setup: Setup, trainer: AssayTrainer, start: Path | None) -> dict[s
         if not setup.is_zero:
             restore_weights(setup.model, start)
         return {}
-    figures: dict[str, float] = trainer.train(
-        resume_from_checkpoint=str(start) if start else None
-    ).metrics
+    if start and not is_part(start) and owes_evaluation(start):
+        trainer.add_callback(OwedEvaluation(trainer, start))
+    try:
+        figures: dict[str, float] = trainer.train(
+            resume_from_checkpoint=str(start) if start else None
+        ).metrics
+    except AlreadyOver:
+        return _train_on(setup, trainer, start)
     return figures
 
 
@@ -260,13 +269,9 @@ def _evaluate(setup: Setup, loaded: Loaded, split: str) -> Evaluation:
 def _hallmark_facts(
     setup: Setup, validation: Evaluation, calibration: Calibration
 ) -> dict[str, Any]:
-    macro = validation.scores["macro_f1"]
     return {
         **_origin(setup),
-        "validation": {
-            "rows": len(validation.truth),
-            "macro_f1": [macro.value, macro.low, macro.high],
-        },
+        "validation": stamped_figures(len(validation.truth), validation.scores),
         "card": model_card(setup.run, setup.dataset, setup.base, validation, calibration),
         "temperature": calibration.temperature,
     }

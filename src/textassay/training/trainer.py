@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy
 
 from textassay.artifacts.kinds import restore_weights, save_weights
@@ -17,9 +18,11 @@ from textassay.config.schema import TrainingSection
 from textassay.data.encode import NO_LABEL
 from textassay.errors import TextassayError, UsageError, first_line
 from textassay.evaluation.metrics import point_scores
+from textassay.files import replacing
 from textassay.models.predict import pad_batch
 from textassay.training import ranks
-from textassay.training.checkpoints import mark_complete, rotate
+from textassay.training.checkpoints import TRAINER_STATE, mark_complete, rotate
+from textassay.training.interruption import EvaluationCut, StopRule
 from textassay.training.progress import ProgressDisplay
 from textassay.training.sampler import EpochSampler
 from textassay.training.teacher import TEACHER_LOGITS
@@ -33,6 +36,7 @@ class AssayTrainer(Trainer):
         self._sampler = sampler
         self._keep = keep
         self._run_id = run_id
+        self._owes_evaluation = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         """Ours, since the library's cannot resume exactly."""
@@ -57,6 +61,34 @@ class AssayTrainer(Trainer):
         """One way to write weights, for checkpoints and artifacts alike."""
         save_weights(self.accelerator.unwrap_model(self.model), Path(output_dir or ""))
 
+    def _maybe_log_save_evaluate(self, *given: Any, **named: Any) -> None:
+        """An evaluation may be cut short by a signal: then the checkpoint owes it."""
+        try:
+            super()._maybe_log_save_evaluate(*given, **named)
+        except EvaluationCut:
+            self._owes_evaluation = True
+            self.control.should_evaluate = False
+            self._save_checkpoint(self.model, None)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def evaluate_for(self, checkpoint: Path) -> None:
+        """Make the evaluation that `checkpoint` owes, and write into it what comes of that.
+
+        Its weights, optimizer and random numbers are those of its step and stay as they are.
+        """
+        metrics = self._evaluate(None, None)
+        if self._determine_best_metric(metrics, None):
+            self.state.best_model_checkpoint = str(checkpoint)
+        self.control.should_save = False
+        if not ranks.is_main():
+            return
+        for one in [*self.callback_handler.callbacks, self.control]:
+            if isinstance(one, ExportableState):
+                self.state.stateful_callbacks[type(one).__name__] = one.state()
+        with replacing(checkpoint / TRAINER_STATE) as scratch:
+            self.state.save_to_json(str(scratch))
+        mark_complete(checkpoint, self._run_id, ranks.world_size(), self._log_loss())
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A checkpoint counts once its marker is written, and only then may older ones go."""
         folder = Path(self.args.output_dir)
@@ -66,7 +98,8 @@ class AssayTrainer(Trainer):
             if not ranks.is_main():
                 return
             written = folder / f"checkpoint-{self.state.global_step}"
-            mark_complete(written, self._run_id, ranks.world_size(), self._log_loss())
+            processes, loss = ranks.world_size(), self._log_loss()
+            mark_complete(written, self._run_id, processes, loss, self._owes_evaluation)
         except RuntimeError as error:
             if "write" not in str(error):  # torch's and safetensors' words for a full disk
                 raise
@@ -148,7 +181,9 @@ def build_trainer(
         batch = arguments.per_device_train_batch_size * max(1, arguments.n_gpu)
         sampler = EpochSampler(lengths, batch, arguments.seed, training.train_sampling_strategy)
         by_length = np.argsort([-n for n in validation.data["length"].to_pylist()], kind="stable")
-        callbacks: list[Any] = [RunRules(sampler), ProgressDisplay(arguments.metric_for_best_model)]
+        callbacks: list[Any] = [
+            StopRule(), RunRules(sampler), ProgressDisplay(arguments.metric_for_best_model)
+        ]  # fmt: skip
         if training.early_stopping_patience is not None:
             callbacks.append(
                 EarlyStoppingCallback(

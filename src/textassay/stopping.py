@@ -1,0 +1,70 @@
+"""A signal that asks to stop is remembered, and work ends where nothing is lost by it.
+
+Slurm sends one before it takes a job's nodes away, Docker and systemd before they end a process.
+"""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from textassay.errors import Stopped
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SECONDS_BETWEEN_LOOKS = 0.2
+# In the order of their coming; the second one changes nothing.
+_received: list[str] = []
+
+
+@contextmanager
+def heeding_signals() -> Iterator[None]:
+    """In the block SIGTERM and SIGUSR1 are remembered and do not end the process."""
+    before = {number: signal.signal(number, _remember) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _received.clear()
+
+
+def asked_to_stop() -> bool:
+    """Whether one of the signals has come."""
+    return bool(_received)
+
+
+def stop_if_asked() -> None:
+    """Stopped, if one of the signals has come: for places where nothing would be lost."""
+    if asked_to_stop():
+        raise Stopped(f"stopped by {which_signal()}; the same command goes on from here.")
+
+
+def which_signal() -> str:
+    """The name of the signal that came first; of a signal, where only another process has it."""
+    return _received[0] if _received else "a signal"
+
+
+def wait_passing_on(process: subprocess.Popen[Any]) -> int:
+    """The exit code of another process, which is told as well once we are asked to stop.
+
+    75 where the signal ended it at once: before it heeded signals it had nothing to lose.
+    """
+    told = False
+    while True:
+        try:
+            return settled(process.wait(SECONDS_BETWEEN_LOOKS))
+        except subprocess.TimeoutExpired:
+            if asked_to_stop() and not told:
+                process.send_signal(signal.SIGTERM)
+                told = True
+
+
+def settled(code: int) -> int:
+    """The exit code that another process stands for, once we were asked to stop: see above."""
+    by_signal = {spelt for number in SIGNALS for spelt in (-number, 128 + number)}
+    return Stopped.exit_code if asked_to_stop() and code in by_signal else code
+
+
+def _remember(number: int, _: Any) -> None:
+    _received.append(signal.Signals(number).name)
