@@ -5,7 +5,7 @@ Slurm sends one before it takes a job's nodes away, Docker and systemd before th
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,16 @@ def stop_if_asked() -> None:
 def which_signal() -> str:
     """The name of the signal that came first; of a signal, where only another process has it."""
     return _received[0] if _received else "a signal"
+
+
+def run_passing_on(command: Sequence[str]) -> int:
+    """The exit code of a command in a process of its own, which is told to stop when we are."""
+    with subprocess.Popen(command) as process:
+        try:
+            return wait_passing_on(process)
+        except BaseException:
+            process.kill()
+            raise
 
 
 def wait_passing_on(process: subprocess.Popen[Any]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from textassay.config.runs import Run
-from textassay.console import table
+from textassay.console import out, table, tell
 from textassay.evaluation.metrics import HEADLINE
 from textassay.evaluation.outputs import RESULTS
 from textassay.evaluation.report import write_job_summary
@@ -61,6 +61,15 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> Path:
     page = folder / "summary.html"
     write_job_summary(page, summary=summary, metrics=SHOWN, headline=HEADLINE)
     return page
+
+
+def publish_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write the page and print what it says: the table, a verdict for each seed, the place."""
+    page = write_summary(folder, summary)
+    out().print(summary_table(summary))
+    for seed in summary["seeds"]:
+        tell(f"seed {seed['seed']}: {seed['verdict']}")
+    tell(f"report: {page}")
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

@@ -1,15 +1,14 @@
 """Any number of jobs, all their seeds: one process a run, and a summary of each job."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from textassay.config.runs import Run
-from textassay.console import INTERRUPTED, err, out, say, tell
+from textassay.console import INTERRUPTED, err, say, tell
 from textassay.errors import Stopped, TextassayError
 from textassay.files import project_root
-from textassay.stopping import stop_if_asked, wait_passing_on
+from textassay.stopping import run_passing_on, stop_if_asked
 from textassay.training.extras import provide_extras
 
 Jobs = Sequence[tuple[Path | None, list[Run]]]
@@ -55,17 +54,12 @@ def _run_in_process(job_file: Path | None, run: Run, overrides: Sequence[str]) -
         *overrides,
         *(["--force"] if run.force else []),
     ]
-    with subprocess.Popen(command) as process:
-        try:
-            return wait_passing_on(process)
-        except BaseException:
-            process.kill()
-            raise
+    return run_passing_on(command)
 
 
 def _summarize(runs: list[Run]) -> None:
     # Here, and not above: these bring scikit-learn and matplotlib, which the runs load themselves.
-    from textassay.evaluation.summary import summarize, summary_table, write_summary
+    from textassay.evaluation.summary import publish_summary, summarize
 
     name = runs[0].job.name
     summary = summarize(name, runs)
@@ -74,8 +68,4 @@ def _summarize(runs: list[Run]) -> None:
         tell(f"not tested yet: bash eval.sh {' '.join(untested)}")
     if not summary["seeds"]:
         return
-    page = write_summary(runs[0].path.parent, summary)
-    out().print(summary_table(summary))
-    for seed in summary["seeds"]:
-        tell(f"seed {seed['seed']}: {seed['verdict']}")
-    tell(f"report: {page}")
+    publish_summary(runs[0].path.parent, summary)

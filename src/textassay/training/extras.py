@@ -18,7 +18,9 @@ def provide_extras(jobs: list[Job]) -> None:
 
     Raises UsageError with the command, where the environment is somebody else's.
     """
-    missing = sorted({extra for job in jobs for extra in _wanted(job) if not _is_there(extra)})
+    missing = sorted(
+        {extra for job in jobs for extra in wanted_extras(job) if not _is_there(extra)}
+    )
     if not missing:
         return
     extras = ",".join(missing)
@@ -36,7 +38,8 @@ def provide_extras(jobs: list[Job]) -> None:
         raise TextassayError(f"{extras} could not be installed; the reason stands above.")
 
 
-def _wanted(job: Job) -> list[str]:
+def wanted_extras(job: Job) -> list[str]:
+    """The extras of pyproject.toml that a job needs."""
     deepspeed = ["deepspeed"] if job.launcher == "deepspeed" else []
     return deepspeed + (["quantization"] if job.model.load_in_4bit else [])
 

@@ -1,0 +1,124 @@
+"""What the sbatch files do before Python is there: the site's ways, and what is missing."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from textassay.files import project_root
+
+COMMON = project_root() / "slurm" / "common.sh"
+SHOWN = 'printf "%s\\n" "${command[@]}"'
+
+
+def shell(code: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Bash with common.sh, in a folder that is the checkout, with hardly any variables."""
+    return subprocess.run(
+        ["bash", "-Eeuo", "pipefail", "-c", f'source "{COMMON}"; root={folder}; {code}'],
+        cwd=folder, env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def line(folder: Path, **variables: str) -> list[str]:
+    """The words of the step's command line."""
+    begun = "runtime=$TEXTASSAY_SLURM_RUNTIME; find_python; use_scratch"
+    call = f"{begun}; step_command 2 some.module --flag 'two words'; {SHOWN}"
+    done = shell(call, folder, **{"HOME": str(folder), **variables})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def mounted(folder: Path, caches: Path) -> str:
+    """What a container sees in any case; it finds the caches made."""
+    seen = (folder, caches / "huggingface", caches / "textassay")
+    return ",".join(f"{path}:{path}" for path in seen)
+
+
+def test_the_site_file_fills_what_the_environment_leaves_open(tmp_path, write) -> None:
+    write("slurm/site.env", "# a comment\n#A=1\nSBATCH_ACCOUNT=mine\nSBATCH_QOS=low\nEXTRA=a b=c\n")
+    code = 'load_site; printf "%s|" "$SBATCH_ACCOUNT" "$SBATCH_QOS" "$EXTRA"; env | grep -c QOS'
+    assert shell(code, tmp_path, SBATCH_QOS="high").stdout == "mine|high|a b=c|1\n"
+    other = write("other.env", "SBATCH_ACCOUNT=theirs")
+    code = 'load_site; printf %s "$SBATCH_ACCOUNT"'
+    assert shell(code, tmp_path, TEXTASSAY_SLURM_SITE=str(other)).stdout == "theirs"
+
+
+def test_every_line_of_the_example_is_one_that_is_read(tmp_path, write) -> None:
+    example = (project_root() / "slurm" / "site.env.example").read_text(encoding="utf-8")
+    lines = [found[1:] for found in example.splitlines() if found[:1] == "#" and found[1:2] > " "]
+    assert len(lines) > 8
+    write("slurm/site.env", "\n".join(lines))
+    known = shell("load_site; env", tmp_path).stdout.splitlines()
+    assert [found for found in lines if found not in known] == []
+
+
+def test_every_variable_of_the_site_is_explained_where_it_is_read_and_in_the_guide() -> None:
+    names = set(re.findall(r"TEXTASSAY_SLURM_[A-Z]+", COMMON.read_text(encoding="utf-8")))
+    assert len(names) == 7
+    guide = (project_root() / "docs" / "cluster.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(names) if f"`{name}`" not in guide] == []
+
+
+def test_without_a_container_the_active_environments_python_is_called(tmp_path) -> None:
+    words = line(tmp_path, TEXTASSAY_SLURM_RUNTIME="none", VIRTUAL_ENV=sys.prefix)
+    assert words[:4] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    assert words[4:] == [f"{sys.prefix}/bin/python", "-m", "some.module", "--flag", "two words"]
+
+
+def test_apptainer_is_called_by_srun(tmp_path) -> None:
+    variables = {
+        "TEXTASSAY_SLURM_RUNTIME": "apptainer", "TEXTASSAY_SLURM_IMAGE": "image.sif",
+        "TEXTASSAY_SLURM_MOUNTS": "/more", "TEXTASSAY_SLURM_SCRATCH": str(tmp_path / "scratch"),
+        "TEXTASSAY_DATA_DIR": "/data",
+    }  # fmt: skip
+    bound = mounted(tmp_path, tmp_path / "scratch") + ",/data:/data,/more:/more"
+    wanted = [
+        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1",
+        "apptainer", "exec", "--pwd", str(tmp_path), "--bind", bound, "image.sif",
+        "python", "-m", "some.module", "--flag", "two words",
+    ]  # fmt: skip
+    assert line(tmp_path, **variables) == wanted
+    wanted.insert(10, "--nv")
+    assert line(tmp_path, SLURM_JOB_GPUS="0,1", **variables) == wanted
+
+
+def test_pyxis_is_a_matter_of_flags_of_srun(tmp_path) -> None:
+    assert line(tmp_path, TEXTASSAY_SLURM_RUNTIME="pyxis", TEXTASSAY_SLURM_IMAGE="registry#image",
+                TEXTASSAY_SLURM_PYTHON="/opt/python") == [
+        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1",
+        "--container-image=registry#image", f"--container-workdir={tmp_path}",
+        f"--container-mounts={mounted(tmp_path, tmp_path / '.cache')}",
+        "--container-env=HF_HOME,TEXTASSAY_CACHE",
+        "/opt/python", "-m", "some.module", "--flag", "two words",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, r".venv/bin/python is no Python with textassay"),
+        ({"TEXTASSAY_SLURM_PYTHON": "/nowhere/python"}, "/nowhere/python is no Python"),
+        ({"TEXTASSAY_SLURM_RUNTIME": "podman"}, "podman is not none, apptainer or pyxis"),
+        ({"TEXTASSAY_SLURM_RUNTIME": "pyxis"}, "TEXTASSAY_SLURM_IMAGE: pyxis needs"),
+        ({"TEXTASSAY_SLURM_MODULES": "cuda/12"}, "knows no command module"),
+        ({"TEXTASSAY_SLURM_SCRATCH": "/proc/nowhere", "TEXTASSAY_PYTHON": sys.executable},
+         "/proc/nowhere cannot be written to"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named_before_anything_starts(tmp_path, variables, said) -> None:
+    done = shell(f'begin "{tmp_path}"', tmp_path, **variables)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1], done.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "summary", "deepspeed_r8"])
+def test_an_sbatch_file_that_is_sent_from_elsewhere_says_so(tmp_path, name) -> None:
+    file = project_root() / "slurm" / f"{name}.sbatch"
+    done = subprocess.run(["bash", file], cwd=tmp_path, env={"PATH": os.environ["PATH"]},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 2 and "submit from the checkout" in done.stderr
+    directives = [found for found in file.read_text().splitlines() if found.startswith("#SBATCH")]
+    assert "#SBATCH --requeue" in directives and "#SBATCH --open-mode=append" in directives
+    assert name == "summary" or "#SBATCH --signal=B:USR1@120" in directives
