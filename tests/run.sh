@@ -16,8 +16,17 @@ main() {
     exec "$PYTHON" -m pytest "$@"
   fi
   check_style
-  "$PYTHON" -m pytest -m "not slow"
-  "$PYTHON" -m pytest -m slow
+  test_in_parallel -m "not slow"
+  test_in_parallel -m "slow and not slurm and not docker"
+  # One after another: they share a cluster, and an engine.
+  "$PYTHON" -m pytest -m "slurm or docker"
+}
+
+# A file's tests share what they made, so they stay in one process. Each computes on one thread: two
+# processes of two threads on two cores wait for one another.
+test_in_parallel() {
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PYTHON" -m pytest --numprocesses auto --maxprocesses 4 \
+    --dist loadfile --no-loadscope-reorder "$@"
 }
 
 check_style() {
@@ -25,7 +34,8 @@ check_style() {
   "$PYTHON" -m ruff format --check .
   "$PYTHON" -m mypy
   "$(dirname "$PYTHON")/lint-imports"
-  "$(dirname "$PYTHON")/shellcheck" --external-sources train.sh eval.sh tests/run.sh .ci/run
+  "$(dirname "$PYTHON")/shellcheck" --external-sources train.sh eval.sh tests/run.sh \
+    .ci/run .ci/*.sh docker/*.sh slurm/*.sh slurm/*.sbatch
 }
 
 main "$@"

@@ -25,6 +25,7 @@ def call(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProc
         "HOME": str(folder),
         "TEXTASSAY_PYTHON": sys.executable,
         "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(
         ["bash", str(project_root() / script), *arguments],

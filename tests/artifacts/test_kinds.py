@@ -36,6 +36,8 @@ def test_a_saved_classifier_comes_back_with_the_same_logits(make, method, tmp_pa
     assert loaded.labels.names == ("bad", "fine", "good")
     assert loaded.max_length == 32
     assert find_kind(tmp_path) == ("model" if method == "full" else "adapter")
+    modes = {path.suffix: path.stat().st_mode for path in tmp_path.iterdir() if path.is_file()}
+    assert modes[".safetensors"] == modes[".json"], "who may read the config may read the weights"
 
 
 @pytest.mark.parametrize("method", METHODS)

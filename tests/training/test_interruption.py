@@ -38,16 +38,23 @@ def ended_alike(one, other) -> bool:
     return trained_weights(one.path) == trained_weights(other.path)
 
 
-@pytest.mark.parametrize("settings", [STEPS, EPOCHS, IDLE], ids=["steps", "epochs", "idle"])
-def test_wherever_the_signal_comes_the_end_is_the_same(make_run, settings) -> None:
+EVERYWHERE = [("on_step_end", 0, 1), ("on_prediction_step", 0, 0), ("on_prediction_step", -1, 0),
+              ("on_save", -1, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "events"),
+    [(STEPS, EVERYWHERE), (EPOCHS, EVERYWHERE[:2]), (IDLE, EVERYWHERE[2:3])],
+    ids=["steps", "epochs", "idle"],
+)
+def test_wherever_the_signal_comes_the_end_is_the_same(make_run, settings, events) -> None:
+    """`events`: what the trainer is at, in which evaluation's step, or how many steps behind it."""
     unbroken = make_run("unbroken", **settings)
     run_to_the_end(unbroken)
     steps = [step for step, *_ in evaluations(unbroken)]
     max_steps = read_json(unbroken.path / "trainer_state.json")["max_steps"]
-    for event, step in (
-        ("on_step_end", steps[0] + 1), ("on_prediction_step", steps[0]),
-        ("on_prediction_step", steps[-1]), ("on_save", steps[-1]),
-    ):  # fmt: skip
+    for event, evaluation, behind in events:
+        step = steps[evaluation] + behind
         broken = make_run(f"{event}-{step}", **settings)
         stop_at(broken, event, step)
         newest = list_checkpoints(broken.path)[-1]

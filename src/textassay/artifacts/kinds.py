@@ -107,6 +107,9 @@ def save_weights(model: Any, folder: Path, max_shard_size: int | None = None) ->
     else:
         limit = {"max_shard_size": max_shard_size} if max_shard_size else {}
         model.save_pretrained(folder, **limit)
+    for weights in folder.glob("*.safetensors"):
+        # The library makes them the owner's alone; who may read the rest may read them.
+        weights.chmod((folder / "config.json").stat().st_mode)
     _refuse_empty_tensors(folder)
 
 

