@@ -1,0 +1,1 @@
+"""What a job will need: parameters, memory, disk and time, before anything is started."""
