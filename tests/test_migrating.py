@@ -24,6 +24,7 @@ from tests.test_docs import ROOT, rows
 from textassay import console
 from textassay.artifacts.hallmark import verify
 from textassay.files import read_json
+from textassay.training import batch
 
 PAGE = ROOT / "docs" / "migrating.md"
 SYSTEMS = ["emotion trainer", "Weibo", "LLM classification", "Qwen", "Yelp stars"]
@@ -98,6 +99,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
         return subprocess.CompletedProcess(arguments, 0, result.stdout, result.stderr)
 
     monkeypatch.setattr(subprocess, "run", launch)
+    monkeypatch.setattr(batch, "run_passing_on", lambda command: launch(command).returncode)
 
     def run(command: str) -> str:
         program, *tokens = shlex.split(command)
