@@ -1,6 +1,7 @@
 """Carry out jobs with all their seeds: what `train.sh` starts."""
 
 from textassay.config.flags import batch_options
+from textassay.stopping import heeding_signals
 
 
 @batch_options
@@ -11,7 +12,8 @@ def main(runs, overrides):  # type: ignore[no-untyped-def]
     """
     from textassay.training.batch import run_jobs
 
-    run_jobs(runs, overrides)
+    with heeding_signals():
+        run_jobs(runs, overrides)
 
 
 if __name__ == "__main__":

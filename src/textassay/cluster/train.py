@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from textassay.cluster.place import Place
-from textassay.config.flags import batch_options
-from textassay.config.runs import Run, stored_config
-from textassay.console import err, say
+from textassay.config.flags import RESUME, batch_options
+from textassay.config.runs import Run, is_left_alone, stored_config
+from textassay.console import err
 from textassay.errors import Stopped, TextassayError, UsageError
 from textassay.files import project_root
-from textassay.stopping import run_passing_on, stop_if_asked
-
-RESUME = "--resume_from_checkpoint="
+from textassay.stopping import heeding_signals, run_passing_on, stop_if_asked
+from textassay.training import batch
 
 
 @batch_options
@@ -32,9 +31,10 @@ def main(runs, overrides):  # type: ignore[no-untyped-def]
     place = Place.in_step(os.environ)
     job_file, all_runs = only_job(runs)
     mine = place.share_of(all_runs)
-    if not all(map(_is_done, mine)):
-        refuse_what_is_missing(mine[0].job, place.nodes)
-    carry_out(job_file, mine, overrides, place)
+    with heeding_signals():
+        if not all(map(_is_done, mine)):
+            refuse_what_is_missing(mine[0].job, place.nodes)
+        carry_out(job_file, mine, overrides, place)
 
 
 def only_job(jobs: Sequence[tuple[Path | None, list[Run]]]) -> tuple[Path | None, list[Run]]:
@@ -81,16 +81,9 @@ def command_of(
     job_file: Path | None, run: Run, overrides: Sequence[str], place: Place
 ) -> list[str]:
     """The command that carries out one run, or one node's part of it."""
-    command = [sys.executable]
-    if run.job.launcher == "deepspeed":
-        count = run.job.resources.nproc_per_node or run.job.resources.device
-        command += ["-m", "textassay.cluster.processes", str(count)]
-    command += [str(project_root() / "scripts" / f"train_{run.job.launcher}.py")]
-    command += [str(job_file)] if job_file else []
-    command += [f"--seed={run.seed}", f"--output_dir={run.path}"]
     if place.restarts:  # another checkpoint than the newest was meant for the first time
         overrides = [flag for flag in overrides if not flag.startswith(RESUME)]
-    return [*command, *overrides, *(["--force"] if run.force else [])]
+    return batch.command_of(job_file, run, overrides, "textassay.cluster.processes")
 
 
 def _is_done(run: Run) -> bool:
@@ -98,8 +91,7 @@ def _is_done(run: Run) -> bool:
 
 
 def _train(job_file: Path | None, run: Run, overrides: Sequence[str], place: Place) -> int:
-    if _is_done(run):
-        say(f"{run.path} is finished; --force runs it again")
+    if is_left_alone(run):
         return 0
     return run_passing_on(command_of(job_file, run, overrides, place))
 

@@ -30,6 +30,7 @@ ALIASES = {
     "unlabelled": "distillation.unlabelled_files",
     "seed": "seeds",
 }
+RESUME = "--resume_from_checkpoint="
 PRECISION_FLAGS = {"bf16": "training.bf16", "fp16": "training.fp16"}
 EPILOG = (
     "Every field of transformers' TrainingArguments and of the PEFT method's config is a flag too, "
@@ -127,8 +128,7 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
                 (job_file, runs_of(job, output_dir or Path(job.artifact.runs_dir), given["force"]))
             )
         if not given["show_config"]:
-            with heeding_signals():
-                function(runs, _as_arguments(given))
+            function(runs, _as_arguments(given))
 
     command = _command(callback, function.__doc__)
     command.params.insert(0, click.Argument(["job_files"], nargs=-1, type=_path()))
@@ -212,7 +212,7 @@ def _overrides(given: dict[str, Any]) -> dict[str, str]:
 def _as_arguments(given: dict[str, Any]) -> list[str]:
     """The flags that were given, as a launcher takes them; seeds and folders it gets one by one."""
     left_out = {"seeds", "seed", "output_dir", "force", "show_config", "resume_from_checkpoint"}
-    arguments = [f"--resume_from_checkpoint={given['resume_from_checkpoint']}"]
+    arguments = [RESUME + given["resume_from_checkpoint"]]
     for name, value in given.items():
         if value is not None and name not in left_out:
             arguments.append(f"--{name}={value}")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from textassay.config.schema import DistillationSection, Job
+from textassay.console import say
 from textassay.errors import TextassayError, UsageError
 from textassay.files import read_json, sha256_file, sha256_text, write_json, write_text
 
@@ -129,6 +130,14 @@ def stored_config(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) and "fingerprint" in content else {}
+
+
+def is_left_alone(run: Run) -> bool:
+    """Whether a run is finished and not to be run again, which is said."""
+    left = run.is_finished() and not run.force
+    if left:
+        say(f"{run.path} is finished; --force runs it again")
+    return left
 
 
 def is_run(path: Path) -> bool:

@@ -15,14 +15,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from textassay.models.dora import speed_up_dora
+from textassay.models.processor import keep_freed_memory
 
 ATTENTION = "textassay_cpu"
 READ_BY_FIRST_POSITION = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
 LAYER = re.compile(r"encoder\.layer\.\d+$")
 BYTE_VALUES = 256
-# glibc's malloc.h
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
 # One in each of the four 16-bit lanes of a 64-bit word.
 ONE_PER_LANE = 0x0001_0001_0001_0001
 LOW_BYTES = 0x00FF_00FF_00FF_00FF
@@ -125,7 +123,9 @@ def speed_up(model: Any, precision: str) -> None:
     Only for a model that is trained and then saved by its trained parts: under bf16 autocast the
     frozen linear weights are rounded once instead of at every step, which gives the same products.
     """
-    _keep_freed_memory()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        keep_freed_memory(libc)
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for path, module in list(model.named_modules()):
         dropout = CheapInputDropout if path.endswith("lora_dropout") else CheapDropout
@@ -141,17 +141,6 @@ def speed_up(model: Any, precision: str) -> None:
         AttentionInterface.register(ATTENTION, cpu_attention)
         AttentionMaskInterface.register(ATTENTION, eager_mask)
         model.config._attn_implementation = ATTENTION
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what a step frees: the next step asks for the same blocks again.
-
-    Handing them back to the kernel costs a page fault for every 4 KiB at every step.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _round_frozen(linear: nn.Linear, embeddings: set[int]) -> None:

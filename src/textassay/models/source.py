@@ -128,18 +128,30 @@ def _in_package(name: str, revision: str | None) -> Source | str:
     if name not in PACKAGED or revision is not None:
         return "in no package"
     package, published, _ = PACKAGED[name]
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
+    folder = packaged_folder(name, revision)
+    if folder is None:
         return f"the package {package} that carries it is not installed"
-    folder = Path(spec.origin).parent / "model"
     found = sha256_file(folder / "model.safetensors")
     if found != published:
         return f"the copy in the package {package} does not have the published hash"
     return Source(name, folder, f"package {package}")
 
 
+def packaged_folder(name: str, revision: str | None) -> Path | None:
+    """Where a package has put the model that it carries; its hash is not looked at."""
+    if name not in PACKAGED or revision is not None:
+        return None
+    spec = importlib.util.find_spec(PACKAGED[name][0])
+    return Path(spec.origin).parent / "model" if spec and spec.origin else None
+
+
+def hub_is_off() -> bool:
+    """Whether the network must not be touched."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
 def _on_hub(name: str, revision: str | None) -> Source | str:
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if hub_is_off():
         return "HF_HUB_OFFLINE is set, so the hub was not asked"
     from huggingface_hub import HfApi, snapshot_download
 

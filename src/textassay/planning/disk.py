@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from textassay.config.schema import Job
-from textassay.planning.memory import Footprint, checkpoint_bytes
+from textassay.planning.memory import Footprint
 from textassay.planning.states import FP32
 
 # Configs, a tokenizer, states of the Trainer: a few files beside the weights.
@@ -40,4 +40,6 @@ def disk_of(job: Job, seen: Footprint) -> Disk:
     wanted = int(job.artifact.save_merged) + int(job.artifact.final_model_dir is not None)
     wanted += int(job.artifact.save_bin)
     one += BESIDE
-    return Disk(one, checkpoint_bytes(job.training, one), trained + BESIDE, wanted * merged)
+    # All that are kept, and the one that is written before the oldest goes.
+    at_once = (job.training.save_total_limit + 1) * one
+    return Disk(one, at_once, trained + BESIDE, wanted * merged)

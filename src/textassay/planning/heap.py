@@ -15,11 +15,11 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from textassay.models.processor import keep_freed_memory
+
 # (number of a storage, its bytes or FREED)
 Event = tuple[int, int]
 FREED = -1
-# As models/cpu.py sets them.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 ALIGNMENT = 64
 # What PyTorch puts beside a tensor on the same heap, in bytes: the tensor, its storage, its
 # autograd record, its node of the graph with the tensors that it saved, and the edges from there.
@@ -64,8 +64,7 @@ class _Heap:
         libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
         libc.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        keep_freed_memory(libc)
         self._libc = libc
         self._before = self._highest = self._size()
 

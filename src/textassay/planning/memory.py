@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from textassay.config.schema import Job, TrainingSection
+from textassay.config.schema import Job
 from textassay.errors import UsageError, first_line
 from textassay.models.classifier import count_parameters
 from textassay.models.device import has_bf16
-from textassay.models.predict import autocast
+from textassay.models.predict import PRECISIONS, autocast
 from textassay.planning.heap import FREED, Event, Layout, heap_size
 from textassay.planning.rows import Rows
-from textassay.planning.skeleton import PRECISIONS, prepare, without_content
+from textassay.planning.skeleton import prepare, without_content
 from textassay.planning.states import (
     FP32,
     Shares,
@@ -24,6 +24,7 @@ from textassay.planning.states import (
     parameters_of,
 )
 from textassay.planning.watch import Events, Watched, evaluation_step, training_step
+from textassay.training.arguments import optimizer_in_4_bits
 
 # Python, torch, transformers and all that a run imports, resident on Linux: 575 MB as measured by
 # benchmarks/plan_accuracy.py, and what is imported only on the way.
@@ -163,17 +164,9 @@ def footprint(job: Job, model: Any, rows: Rows, place: Place) -> Footprint:
         shares = alone(tensors, optimizer_of(job, place.device))
     in_evaluation = min(training.per_device_eval_batch_size, rows.validation or 2**31)
     return Footprint(
-        place,
-        by_deepspeed,
-        counted,
-        built,
-        tensors,
-        shares,
-        step,
-        evaluation,
-        answering,
+        place, by_deepspeed, counted, built, tensors, shares, step, evaluation, answering,
         in_evaluation,
-    )
+    )  # fmt: skip
 
 
 @contextmanager
@@ -191,11 +184,11 @@ def _going_through(job: Job) -> Iterator[None]:
 
 
 def optimizer_of(job: Job, device: str) -> str:
-    """TrainingArguments' name of the optimizer (as training/arguments.py chooses it)."""
+    """TrainingArguments' name of the optimizer."""
     named = (job.training.model_extra or {}).get("optim")
     if named:
         return str(named)
-    return "paged_adamw_8bit" if job.model.load_in_4bit and device == "cuda" else "adamw_torch"
+    return optimizer_in_4_bits(device) if job.model.load_in_4bit else "adamw_torch"
 
 
 def find_place(job: Job, world_size: int | None) -> tuple[Place, list[str]]:
@@ -255,8 +248,3 @@ def _one_gradient_at_a_time(step: Events) -> list[Event]:
             last = number
         order.append((number, size))
     return order if last is None else [*order, (last, FREED)]
-
-
-def checkpoint_bytes(training: TrainingSection, one: int) -> int:
-    """All that are kept, and the one that is written before the oldest goes."""
-    return (training.save_total_limit + 1) * one

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import transformers
 
+from textassay.config.flags import RESUME
 from textassay.config.runs import Run
 from textassay.console import out, table, tell, warn
 from textassay.files import write_text
 from textassay.planning.plan import Ask, Plan, make_plan, parse_memory
-
-RESUME = "--resume_from_checkpoint="
 
 
 def plan_jobs(

@@ -1,7 +1,5 @@
 """The model of a job as its launcher trains it, with tensors that have shapes and no content."""
 
-import importlib.util
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +32,8 @@ from textassay.models.heads import LABEL_SCORING, position_by_mask
 from textassay.models.methods import attach
 from textassay.models.quantization import quantization_settings
 from textassay.models.scoring import label_token_ids, tokens_behind
-from textassay.models.source import PACKAGED, SETTINGS_KEY, checkpoint_shapes
+from textassay.models.source import SETTINGS_KEY, checkpoint_shapes, hub_is_off, packaged_folder
 from textassay.planning.kernels import FLASH, FourBit, MaskedDropout, flash_attention
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def find_config(name: str, revision: str | None = None) -> Path:
@@ -48,11 +44,9 @@ def find_config(name: str, revision: str | None = None) -> Path:
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
-    if name in PACKAGED and revision is None:
-        spec = importlib.util.find_spec(PACKAGED[name][0])
-        if spec and spec.origin:
-            return Path(spec.origin).parent / "model"
-    found = None if folder.is_dir() else _from_hub(name, revision)
+    found = packaged_folder(name, revision)
+    if found is None and not folder.is_dir():
+        found = _from_hub(name, revision)
     if found is None:
         raise UsageError(
             f"model.model_name_or_path: {name} has no config.json in a directory of this name or "
@@ -67,9 +61,9 @@ def _from_hub(name: str, revision: str | None) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    off = hub_is_off()
     try:
-        file = hf_hub_download(name, "config.json", revision=revision, local_files_only=offline)
+        file = hf_hub_download(name, "config.json", revision=revision, local_files_only=off)
     except (HfHubHTTPError, HFValidationError, OSError, ValueError):
         return None
     return Path(file).parent

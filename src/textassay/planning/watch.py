@@ -34,10 +34,6 @@ class Events:
         """The same without gradients: what is kept for the backward, and temporary tensors."""
         return self._highest(self.gradients)
 
-    def left(self) -> int:
-        """The bytes of the gradients, which outlive the step."""
-        return sum(size for number, size in self.order if number in self.gradients and size > 0)
-
     def _highest(self, left_out: frozenset[int]) -> int:
         sizes: dict[int, int] = {}
         now = highest = 0

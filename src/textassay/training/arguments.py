@@ -21,8 +21,7 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
         raise UsageError(f"training.metric_for_best_model: {metric!r} is no metric; {known}")
     settings = training.library_settings()
     if run.job.model.load_in_4bit:
-        # What QLoRA uses; its paged optimizer exists on GPUs alone.
-        settings.setdefault("optim", "adamw_torch" if device.type == "cpu" else "paged_adamw_8bit")
+        settings.setdefault("optim", optimizer_in_4_bits(device.type))
     if run.job.launcher == "deepspeed":
         forgo_compiled_kernels(device)
         settings["deepspeed"] = deepspeed_config(run.job.deepspeed, device)
@@ -57,3 +56,8 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
     if run.job.launcher == "deepspeed":
         refuse_mismatches(arguments, run.job.deepspeed)
     return arguments
+
+
+def optimizer_in_4_bits(device: str) -> str:
+    """What QLoRA uses; its paged optimizer exists on GPUs alone."""
+    return "adamw_torch" if device == "cpu" else "paged_adamw_8bit"

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from textassay.config.runs import Run
-from textassay.console import INTERRUPTED, err, say, tell
+from textassay.config.runs import Run, is_left_alone
+from textassay.console import INTERRUPTED, err, tell
 from textassay.errors import Stopped, TextassayError
 from textassay.files import project_root
 from textassay.stopping import run_passing_on, stop_if_asked
@@ -23,12 +23,11 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
     provide_extras([run.job for _, runs in jobs for run in runs[:1]])
     for job_file, runs in jobs:
         for run in runs:
-            if run.is_finished() and not run.force:
-                say(f"{run.path} is finished; --force runs it again")
+            if is_left_alone(run):
                 continue
             stop_if_asked()
             err().rule(f"{run.job.name}, seed {run.seed}", align="left")
-            code = _run_in_process(job_file, run, overrides)
+            code = run_passing_on(command_of(job_file, run, overrides))
             if code == INTERRUPTED:  # the keyboard means all of it
                 raise KeyboardInterrupt
             if code == Stopped.exit_code:
@@ -41,20 +40,19 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
         raise TextassayError(f"{len(failed)} of the runs failed: {', '.join(failed)}.")
 
 
-def _run_in_process(job_file: Path | None, run: Run, overrides: Sequence[str]) -> int:
-    script = project_root() / "scripts" / f"train_{run.job.launcher}.py"
+def command_of(
+    job_file: Path | None, run: Run, overrides: Sequence[str],
+    starter: str = "textassay.training.launch",
+) -> list[str]:  # fmt: skip
+    """The command that carries out one run; `starter` starts the processes of the deepspeed one."""
     command = [sys.executable]
     if run.job.launcher == "deepspeed":
         count = run.job.resources.nproc_per_node or run.job.resources.device
-        command += ["-m", "textassay.training.launch", str(count)]
-    command += [str(script), *([str(job_file)] if job_file else [])]
-    command += [
-        f"--seed={run.seed}",
-        f"--output_dir={run.path}",
-        *overrides,
-        *(["--force"] if run.force else []),
-    ]
-    return run_passing_on(command)
+        command += ["-m", starter, str(count)]
+    command += [str(project_root() / "scripts" / f"train_{run.job.launcher}.py")]
+    command += [str(job_file)] if job_file else []
+    command += [f"--seed={run.seed}", f"--output_dir={run.path}", *overrides]
+    return [*command, *(["--force"] if run.force else [])]
 
 
 def _summarize(runs: list[Run]) -> None:

@@ -17,7 +17,7 @@ from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.kinds import Loaded, restore_weights, write_configs
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
-from textassay.config.runs import Run, preparing, refuse_directory
+from textassay.config.runs import Run, is_left_alone, preparing, refuse_directory
 from textassay.console import say
 from textassay.data.split import sample
 from textassay.evaluation.calibrate import Calibration, calibrate
@@ -70,8 +70,7 @@ def run_training(run: Run) -> None:
     Of several processes the main one goes on alone once the weights are trained. What DeepSpeed
     has trained is tested by the evaluator.
     """
-    if run.is_finished() and not run.force:
-        say(f"{run.path} is finished; --force runs it again")
+    if is_left_alone(run):
         return
     _quiet_libraries()
     refuse_lonely_launcher(run.job.launcher)
