@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by train.sh, eval.sh and tests/run.sh: sets PYTHON, making .venv where that is wanted.
 #
 # In an active virtual environment, in conda or in a container the Python found there is used as it

@@ -36,8 +36,6 @@ check_style() {
   "$PYTHON" -m ruff format --check .
   "$PYTHON" -m mypy
   "$(dirname "$PYTHON")/lint-imports"
-  "$(dirname "$PYTHON")/shellcheck" --external-sources train.sh eval.sh tests/run.sh \
-    .ci/run .ci/*.sh docker/*.sh slurm/*.sh slurm/*.sbatch
 }
 
 main "$@"

@@ -1,6 +1,9 @@
 """Where base models come from, in which order, and that offline means offline."""
 
 import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ from tests.models_for_tests import tiny_bert
 
 from textassay.errors import UsageError
 from textassay.models import source
-from textassay.models.source import find_model
+from textassay.models.source import config_folder, find_model
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -79,3 +82,50 @@ def test_a_directory_without_weights_is_no_base_model(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UsageError, match=r"no model\.safetensors"):
         find_model(str(tmp_path)).weights_hash()
+
+
+def test_a_plan_needs_no_weights_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_sockets: None
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    repo = tmp_path / "hub" / "models--somebody--model"
+    tiny_bert(repo / "snapshots" / "abc123")
+    (repo / "snapshots" / "abc123" / "model.safetensors").unlink()
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc123")
+    assert config_folder("somebody/model", None) == repo / "snapshots" / "abc123"
+    assert config_folder("nobody/model", None) is None
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a hub was asked for that is out of order."""
+    paths: list[str] = []
+
+    class Unavailable(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_error(503)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unavailable) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield paths
+        server.shutdown()
+
+
+def test_a_hub_that_is_out_of_order_is_asked_once(asked: list[str]) -> None:
+    assert config_folder("somebody/model", None) is None
+    assert asked == ["/api/models/somebody/model"]
+    with pytest.raises(UsageError, match="the hub did not give it"):
+        find_model("somebody/model")
+    assert len(asked) == 2

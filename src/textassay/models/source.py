@@ -165,3 +165,23 @@ def _on_hub(name: str, revision: str | None) -> Source | str:
         first = first_line(error)
         return f"the hub did not give it ({type(error).__name__}: {first[:160]})"
     return Source(name, Path(folder), "hub", revision)
+
+
+def config_folder(name: str, revision: str | None) -> Path | None:
+    """The folder with a hub model's config.json, from the cache, else from the hub; weights are not
+    fetched. None where neither has it.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    try:
+        cached = hf_hub_download(name, "config.json", revision=revision, local_files_only=True)
+        return Path(cached).parent
+    except (OSError, ValueError):
+        if hub_is_off():
+            return None
+    try:
+        # As above: a download would try again and again where nothing answers.
+        HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        return Path(hf_hub_download(name, "config.json", revision=revision)).parent
+    except Exception:  # network, authorisation and hub errors of several libraries
+        return None

@@ -32,7 +32,12 @@ from textassay.models.heads import LABEL_SCORING, position_by_mask
 from textassay.models.methods import attach
 from textassay.models.quantization import quantization_settings
 from textassay.models.scoring import label_token_ids, tokens_behind
-from textassay.models.source import SETTINGS_KEY, checkpoint_shapes, hub_is_off, packaged_folder
+from textassay.models.source import (
+    SETTINGS_KEY,
+    checkpoint_shapes,
+    config_folder,
+    packaged_folder,
+)
 from textassay.planning.kernels import FLASH, FourBit, MaskedDropout, flash_attention
 
 
@@ -46,7 +51,7 @@ def find_config(name: str, revision: str | None = None) -> Path:
         return folder
     found = packaged_folder(name, revision)
     if found is None and not folder.is_dir():
-        found = _from_hub(name, revision)
+        found = config_folder(name, revision)
     if found is None:
         raise UsageError(
             f"model.model_name_or_path: {name} has no config.json in a directory of this name or "
@@ -55,18 +60,6 @@ def find_config(name: str, revision: str | None = None) -> Path:
             "--model_name_or_path."
         )
     return found
-
-
-def _from_hub(name: str, revision: str | None) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    off = hub_is_off()
-    try:
-        file = hf_hub_download(name, "config.json", revision=revision, local_files_only=off)
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError):
-        return None
-    return Path(file).parent
 
 
 def tokenizer_in(folder: Path, max_length: int) -> Any | None:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.docker.engine import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def lint(tool: str, *arguments: str) -> None:
@@ -36,7 +37,9 @@ def test_dockerfiles() -> None:
 
 
 def test_shell_scripts() -> None:
-    lint("shellcheck", "--external-sources", *files("docker/*.sh", ".ci/docker.sh"))
+    folders = ("", ".ci/", "scripts/", "tests/", "docker/", "slurm/")
+    scripts = files(*(f"{folder}*.sh" for folder in folders), "slurm/*.sbatch")
+    lint("shellcheck", "--external-sources", ".ci/run", *scripts)
 
 
 def test_workflow() -> None:
