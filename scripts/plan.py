@@ -17,10 +17,13 @@ def plan(
     jobs/quickstart.yaml.
     """
 
+    once = ("seeds", "seed", "output_dir")  # which launchers get one by one, submit.sh at once
+    seeds_and_folder = [f"--{name}={given[name]}" for name in once if given[name] is not None]
+
     def plan_them(runs, overrides):  # type: ignore[no-untyped-def]
         from textassay.planning.show import plan_jobs
 
-        plan_jobs(runs, overrides, memory, world_size, measure, json_file)
+        plan_jobs(runs, overrides + seeds_and_folder, memory, world_size, measure, json_file)
 
     callback = batch_options(plan_them).callback
     assert callback
@@ -32,7 +35,7 @@ main.callback = plan
 main.params += [
     click.Option(["--memory"], help="of a device, as 24GB: what is the largest batch that fits?"),
     click.Option(["--world_size"], type=click.IntRange(min=1),
-                 help="processes [default: nodes times GPUs, or resources.nproc_per_node, or 1]"),
+                 help="processes [default: as many as the launcher starts]"),
     click.Option(["--measure"], is_flag=True, help="take a few steps here, to tell the time"),
     click.Option(["--json", "json_file"], type=click.Path(path_type=Path, allow_dash=True),
                  help="write the plans as JSON; - prints them instead"),

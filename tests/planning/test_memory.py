@@ -11,14 +11,17 @@ from tests.classifiers_for_tests import build as built_for_real
 from tests.models.test_methods import METHODS
 from tests.planning.conftest import LABELS, job_on, model_of, seen
 
+from textassay.artifacts.kinds import save_weights
 from textassay.config.schema import MethodSection, ModelSection
 from textassay.errors import UsageError
 from textassay.models import cpu
 from textassay.models.classifier import build_classifier, count_parameters
 from textassay.models.methods import attach
+from textassay.models.pruning import keep_heads
 from textassay.models.source import find_model
 from textassay.planning import heap
-from textassay.planning.memory import LIBRARIES, largest_batch
+from textassay.planning.disk import disk_of
+from textassay.planning.memory import LIBRARIES, find_place, largest_batch
 from textassay.planning.states import Tensor, cut_by_zero, optimizer_states
 from textassay.planning.watch import Events, watch
 
@@ -189,11 +192,94 @@ def test_on_a_cpu_the_heap_is_larger_than_what_is_in_it(base_of: Base) -> None:
     few, many = found.need(8), found.need(64)
     for need in (few, many):
         assert need.live <= need.heap < 4 * need.live
-        assert need.mapped == 4 * found.parameters[1]
-        assert need.peak == need.heap + need.mapped
+        assert need.artifact == 4 * found.parameters[1]
+        assert need.peak == need.heap + need.artifact
     assert many.peak > 2 * few.peak
-    on_a_gpu = seen(job_on(base_of("bert"), resources__device="cuda")).need(64)
-    assert on_a_gpu.peak == on_a_gpu.live
+
+
+def test_on_a_gpu_the_artifact_stands_beside_the_trained_model(base_of: Base) -> None:
+    found = seen(job_on(base_of("bert"), "lora", resources__device="cuda",
+                        method__target_modules=["query"]))  # fmt: skip
+    need = found.need(1)  # of one row a step takes less than the end
+    answering = found.answering.rows(found.rows_in_evaluation).peak()
+    assert need.peak == need.live == need.weights + need.artifact + answering
+    assert found.need(512).live > need.live
+    zero = job_on(base_of("llama"), "deepspeed", method__name="full", resources__device="cuda",
+                  training__precision="bf16")  # fmt: skip
+    cut = seen(zero, 8)
+    assert cut.need(1).artifact == 4 * cut.parameters[1] > 15 * cut.need(1).weights
+    halves = cut.evaluation.rows(8).peak()
+    assert halves < cut.answering.rows(8).peak(), "an artifact answers in fp32"
+
+
+def test_where_malloc_cannot_be_asked_the_heap_is_a_guess(
+    base_of: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textassay.planning.memory.heap_size", lambda layout: None)
+    need = seen(job_on(base_of("bert"))).need(8)
+    assert need.is_guessed and need.heap == 2 * need.live
+    assert not seen(job_on(base_of("bert"), resources__device="cuda")).need(8).is_guessed
+
+
+def test_a_pruned_base_is_planned_as_it_is(base_of: Base, tmp_path: Path) -> None:
+    built = built_for_real(base_of("bert"))
+    keep_heads(built.model, [[0]] * built.model.config.num_hidden_layers)
+    save_weights(built.model, tmp_path)
+    built.tokenizer.save_pretrained(tmp_path)
+    again = build_classifier(
+        find_model(str(tmp_path)), LABELS, ModelSection(max_seq_length=32), None
+    )
+    planned, whole = (model_of(job_on(base)) for base in (tmp_path, base_of("bert")))
+    assert count_parameters(planned) == count_parameters(again.model) < count_parameters(whole)
+
+
+def test_the_output_layer_of_a_language_model_is_not_packed(base_of: Base) -> None:
+    job = job_on(base_of("llama-wide"), "lora", model__load_in_4bit=True,
+                 model__head="label_scoring", data__prompt="{text} It is",
+                 method__target_modules=["q_proj"])  # fmt: skip
+    packed = [name for name, p in model_of(job).named_parameters() if hasattr(p, "quant_state")]
+    assert packed and not any("lm_head" in name for name in packed)
+    single = job.model.model_copy(update={"bnb_4bit_use_double_quant": False})
+    sizes = [
+        sum(p.nbytes for p in model_of(one).parameters() if hasattr(p, "quant_state"))
+        for one in (job, job.model_copy(update={"model": single}))
+    ]
+    assert sizes[1] * 33 == sizes[0] * 36  # a scale of four bytes, not of one, for 32 bytes
+
+
+def test_the_librarys_newer_name_of_checkpointing_counts(base_of: Base) -> None:
+    plain = job_on(base_of("bert"))
+    old = job_on(base_of("bert"), training__gradient_checkpointing=True)
+    new = job_on(base_of("bert"), training__activation_checkpointing=True)
+    assert seen(new).need(16).activations == seen(old).need(16).activations
+    assert seen(new).need(16).activations < seen(plain).need(16).activations
+
+
+def test_zero_shot_trains_nothing(base_of: Base) -> None:
+    job = job_on(base_of("llama"), "lora", model__head="label_scoring", data__prompt="{text} It is",
+                 training__num_train_epochs=0, method__target_modules=["q_proj"])  # fmt: skip
+    found = seen(job)
+    need, disk = found.need(64), disk_of(job, found)
+    assert need.gradients == need.states == 0 and need.activations == need.evaluating
+    assert disk.checkpoints == 0 < disk.artifact
+
+
+@pytest.mark.parametrize(("wanted", "processes"), [
+    ({"device": "cpu"}, 2), ({"device": "cpu", "nodes": 3}, 6),
+    ({"device": "cpu", "nproc_per_node": 3}, 3), ({"gpus_per_node": 4, "nodes": 2}, 8),
+    ({"gpus_per_node": 4, "nproc_per_node": 2}, 2), ({"gpus_per_node": 4, "device": "cpu"}, 2),
+])  # fmt: skip
+def test_processes_are_those_that_the_launcher_starts(
+    wanted: dict[str, Any], processes: int, base_of: Base
+) -> None:
+    given = {f"resources__{name}": value for name, value in {"device": "auto", **wanted}.items()}
+    job = job_on(base_of("bert"), "deepspeed", method__name="full", **given)
+    assert find_place(job, None)[0].processes == processes
+
+
+def test_a_precision_that_the_run_would_refuse_is_refused(base_of: Base) -> None:
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
+        seen(job_on(base_of("bert"), training__precision="fp16"))
 
 
 def test_what_the_job_cannot_build_is_refused_as_the_run_would(base_of: Base) -> None:

@@ -90,9 +90,34 @@ def test_the_line_to_submit_carries_the_flags_and_is_one_for_a_shell(
     words = shlex.split(found["submit"])
     assert words[:3] == ["bash", "slurm/submit.sh", str(QUICKSTART)]
     before, behind = words[3 : words.index("--")], words[words.index("--") + 1 :]
-    assert before == ["--gpus-per-node=0"]  # how much memory, the job says itself
+    assert before == []  # how much memory, the job says itself; no GPU is here to speak of
     assert f"--model_name_or_path={base}" in behind and "--mem=7G" in behind
     assert found["length"] in (22, 23)  # 20 or 21 words, [CLS] and [SEP]
+
+
+def test_the_line_to_submit_is_of_the_very_job_that_was_planned(tmp_path: Path, rows: Path) -> None:
+    zero = project_root() / "jobs" / "sst2_minilm_deepspeed.yaml"
+    found = plan_of(zero, "--data_path", rows, "--data_name", "", "--seeds", "7", "--output_dir",
+                    "my runs", "--prompt", "{text} It is", "--max_seq_length", 32,
+                    "--device", "cpu", "--world_size", 4)  # fmt: skip
+    assert found["place"]["processes"] == 4
+    behind = shlex.split(found["submit"])
+    behind = behind[behind.index("--") + 1 :]
+    for flag in ("--seeds=7", "--output_dir=my runs", "--prompt={text} It is", "--device=cpu",
+                 "--nproc_per_node=4"):  # fmt: skip
+        assert flag in behind
+    on_gpus = plan_of(zero, "--data_path", rows, "--data_name", "", "--gpus_per_node", 2, "--nodes",
+                      2, "--max_seq_length", 32, "--world_size", 8)  # fmt: skip
+    assert "--gpus-per-node=4" in shlex.split(on_gpus["submit"])
+
+
+def test_what_does_not_fit_says_why(tmp_path: Path, rows: Path) -> None:
+    base = tiny_bert(tmp_path / "bert")
+    found = plan_of(QUICKSTART, "--model_name_or_path", base, "--data_path", rows, "--data_name",
+                    "", "--max_seq_length", 32, "--memory", "100MB")  # fmt: skip
+    assert found["largest_batch"] == 0
+    assert any("--per_device_eval_batch_size" in note for note in found["notes"])
+    assert any("--device cuda plans for one" in note for note in found["notes"])
 
 
 def test_without_data_and_tokenizer_the_config_is_enough(tmp_path: Path) -> None:

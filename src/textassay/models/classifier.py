@@ -118,7 +118,7 @@ def build_classifier(
             fresh = fresh_modules(plain, checkpoint_shapes(source.path), source.name)
             # PEFT takes the end of a path for a module's name, bitsandbytes its beginning.
             named = [n for n, _ in plain.named_modules() if n.endswith(tuple(trained_whole))]
-            whole = [*_head(plain), *fresh, *named]
+            whole = [*beside_backbone(plain), *fresh, *named]
             settings["quantization"] = quantization_settings(section, plain, whole)
         model, info = load_weights(str(source.path), config)
     refuse_too_long(model, section.max_seq_length + longest(label_tokens))
@@ -304,10 +304,10 @@ def _modules_of(model: Any, unfilled: list[str], name: str) -> list[str]:
                 f"{name}: holds no {outside[0]}; label_scoring needs a language model."
             )
         return sorted(parents)
-    return [*_head(model), *sorted(parents)]
+    return [*beside_backbone(model), *sorted(parents)]
 
 
-def _head(model: Any) -> list[str]:
+def beside_backbone(model: Any) -> list[str]:
     """The modules with weights beside the backbone: a head, or the output layer of an LM."""
     children = [child for child, module in model.named_children() if list(module.parameters())]
     return [child for child in children if child != model.base_model_prefix]

@@ -36,10 +36,14 @@ def disk_of(job: Job, seen: Footprint) -> Disk:
             one += sum(tensor.nbytes for tensor in seen.tensors if tensor.trains)
     else:
         one = trained + shares.states
+    if (job.training.model_extra or {}).get("save_only_model"):
+        one = trained
     merged = FP32 * seen.parameters[1] + BESIDE
     wanted = int(job.artifact.save_merged) + int(job.artifact.final_model_dir is not None)
     wanted += int(job.artifact.save_bin)
     one += BESIDE
     # All that are kept, and the one that is written before the oldest goes.
     at_once = (job.training.save_total_limit + 1) * one
+    if job.training.is_zero_shot():
+        one = at_once = 0
     return Disk(one, at_once, trained + BESIDE, wanted * merged)

@@ -78,9 +78,11 @@ def _try(setup: Setup) -> Trial:
     trainer.add_callback(clock)
     trainer.train()
     seen = clock.times
+    if len(seen) < 2:
+        raise UsageError("--measure: the run has a single step, and the first is never timed.")
     # Of a run with fewer steps all but the first are timed.
-    timed = seen[min(WARM_UP, len(seen) - 2) :] if len(seen) > 1 else seen
-    each = (timed[-1] - timed[0]) / max(1, len(timed) - 1)
+    timed = seen[min(WARM_UP, len(seen) - 2) :]
+    each = (timed[-1] - timed[0]) / (len(timed) - 1)
     evaluations = _evaluations(setup, trainer)
     return Trial(len(timed) - 1, each, trainer.state.max_steps, each * trainer.state.max_steps,
                  evaluations, evaluations * _evaluation_seconds(trainer))  # fmt: skip
@@ -100,6 +102,6 @@ def _evaluations(setup: Setup, trainer: AssayTrainer) -> int:
     training, steps = setup.run.job.training, trainer.state.max_steps
     if training.eval_strategy == "epoch":
         batches = len(trainer.get_train_dataloader())
-        return math.ceil(steps / max(1, batches // training.gradient_accumulation_steps))
+        return math.ceil(steps / math.ceil(batches / training.gradient_accumulation_steps))
     every = training.eval_steps or training.logging_steps
     return max(1, int(steps // (every if every >= 1 else math.ceil(every * steps))))

@@ -1,5 +1,6 @@
 """The memory of one process of a run, as a function of the rows in its batch."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import torch
 from textassay.config.schema import Job
 from textassay.errors import UsageError, first_line
 from textassay.models.classifier import count_parameters
-from textassay.models.device import has_bf16
+from textassay.models.device import find_precision
 from textassay.models.predict import PRECISIONS, autocast
 from textassay.planning.heap import FREED, Event, Layout, heap_size
 from textassay.planning.rows import Rows
@@ -25,10 +26,16 @@ from textassay.planning.states import (
 )
 from textassay.planning.watch import Events, Watched, evaluation_step, training_step
 from textassay.training.arguments import optimizer_in_4_bits
+from textassay.training.launch import count_processes
 
 # Python, torch, transformers and all that a run imports, resident on Linux: 575 MB as measured by
 # benchmarks/plan_accuracy.py, and what is imported only on the way.
 LIBRARIES = 620 * 10**6
+# The heap is 1.3 to 2.4 times its tensors where it was asked (docs/results.md).
+HEAP_AT_A_GUESS = 2
+# So many times what is planned were taken by ZeRO's processes on a CPU (the same).
+ZERO_ON_A_CPU = 1.5
+MOST_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,10 @@ class Need:
 
     `activations` are there at their own peak, before gradients are, and what is `evaluating` takes
     the place of both; so the parts need not add up.
-    `live` is the peak of tensors alone. On a CPU they lie in the `heap`, which is what the process
-    has grown to when the artifact is read back at the end; the file that it is read from is
-    `mapped` into memory beside it.
+    `live` is the peak of tensors alone. At the end the `artifact` is read back beside the trained
+    model: on a GPU as one more copy, on a CPU as a file that is mapped into memory beside the
+    `heap`, which is what the tensors lie in. Where malloc cannot be asked how large that becomes,
+    it `is_guessed`.
     """
 
     weights: int
@@ -58,8 +66,9 @@ class Need:
     activations: int
     evaluating: int
     live: int
+    artifact: int
     heap: int
-    mapped: int
+    is_guessed: bool
     peak: int
     offloaded: int
 
@@ -81,6 +90,7 @@ class Footprint:
     evaluation: Watched
     answering: Watched
     rows_in_evaluation: int
+    in_4_bits: bool
     # malloc's answers differ by a hundredth or two, and a plan must not contradict itself.
     _known: dict[int, Need] = field(default_factory=dict)
 
@@ -101,14 +111,20 @@ class Footprint:
             shares.resident() + shares.gradients + shares.at_step,
             resident + evaluation.peak(),
         )
-        heap, mapped = live, 0
-        if self.place.device == "cpu":
+        on_cpu = self.place.device == "cpu"
+        artifact = self.saved_bytes() if on_cpu or not self.in_4_bits else sum(self.built)
+        heap, is_guessed = 0, False
+        if on_cpu:
             found = heap_size(self._layout(order, evaluation.order, beside))
-            heap = live if found is None else max(live, found)
-            mapped = self.saved_bytes()
+            is_guessed = found is None
+            heap = max(live, int(live * HEAP_AT_A_GUESS) if found is None else found)
+        else:
+            answering = self.answering.rows(self.rows_in_evaluation)
+            live = max(live, shares.weights + artifact + answering.peak())
+        peak = heap + artifact if on_cpu else live
         return Need(
             shares.weights, shares.gradients, shares.states, shares.gathered, step.activations(),
-            evaluation.peak(), live, heap, mapped, heap + mapped, shares.offloaded,
+            evaluation.peak(), live, artifact, heap, is_guessed, peak, shares.offloaded,
         )  # fmt: skip
 
     def saved_bytes(self) -> int:
@@ -130,7 +146,8 @@ class Footprint:
         else:  # two for each tensor
             kept = whole
             trained = [tensor.numel for tensor in self.tensors if tensor.trains]
-            states = [shares.states * numel // (2 * sum(trained)) for numel in trained] * 2
+            of_one = shares.states / (2 * max(1, sum(trained)))
+            states = [int(of_one * numel) for numel in trained] * 2
         return Layout(
             self.built, kept, [size for size in states if size], step, evaluation,
             [tensor.numel * FP32 for tensor in self.tensors],
@@ -144,6 +161,7 @@ def footprint(job: Job, model: Any, rows: Rows, place: Place) -> Footprint:
     counted = count_parameters(model)
     built = [parameter.untyped_storage().nbytes() for parameter in model.parameters()]
     training = job.training
+    artifact = copy.deepcopy(model)
     if by_deepspeed and place.precision != "fp32":
         model.to(PRECISIONS[place.precision])
 
@@ -151,21 +169,28 @@ def footprint(job: Job, model: Any, rows: Rows, place: Place) -> Footprint:
         precision = "fp32" if by_deepspeed else place.precision
         return autocast(torch.device("cpu"), precision)
 
+    with without_content(artifact), _going_through(job):
+        if place.device != "cpu":
+            prepare(artifact, place.device, "fp32", checkpointing=False)
+        answering = evaluation_step(artifact, rows.longest_validation, nullcontext)
     with without_content(model), _going_through(job):
-        answering = evaluation_step(model, rows.longest_validation, nullcontext)
-        prepare(model, place.device, place.precision, training.gradient_checkpointing)
-        passes = min(2, training.gradient_accumulation_steps)
-        step = training_step(model, rows.longest, passes, casting)
+        prepare(model, place.device, place.precision, is_checkpointed(job))
         evaluation = evaluation_step(model, rows.longest_validation, casting)
+        step = evaluation
+        if not training.is_zero_shot():
+            passes = min(2, training.gradient_accumulation_steps)
+            step = training_step(model, rows.longest, passes, casting)
         tensors = parameters_of(model)
-    if by_deepspeed:
+    if training.is_zero_shot():
+        shares = Shares(sum(tensor.nbytes for tensor in tensors), 0, 0)
+    elif by_deepspeed:
         shares = cut_by_zero(tensors, job.deepspeed, place.processes)
     else:
         shares = alone(tensors, optimizer_of(job, place.device))
     in_evaluation = min(training.per_device_eval_batch_size, rows.validation or 2**31)
     return Footprint(
         place, by_deepspeed, counted, built, tensors, shares, step, evaluation, answering,
-        in_evaluation,
+        in_evaluation, job.model.load_in_4bit,
     )  # fmt: skip
 
 
@@ -181,6 +206,13 @@ def _going_through(job: Job) -> Iterator[None]:
             "its weights or texts on its way; start the run with --max_steps 3 to see what it "
             "takes."
         ) from None
+
+
+def is_checkpointed(job: Job) -> bool:
+    """Whether activations are computed again in the backward; the library's newer name wins."""
+    training = job.training
+    newer = (training.model_extra or {}).get("activation_checkpointing")
+    return training.gradient_checkpointing if newer is None else bool(newer)
 
 
 def optimizer_of(job: Job, device: str) -> str:
@@ -199,22 +231,32 @@ def find_place(job: Job, world_size: int | None) -> tuple[Place, list[str]]:
         device = "cuda" if wanted.gpus_per_node or torch.cuda.is_available() else "cpu"
     notes = []
     precision: str = job.training.precision
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" or has_bf16(torch.device("cpu")) else "fp32"
-        if device == "cuda" and not torch.cuda.is_available():
-            notes.append("bf16 assumed, as GPUs since Ampere have it")
+    if device == "cpu" or torch.cuda.is_available():
+        precision = find_precision(precision, torch.device(device))
+    elif precision == "auto":
+        precision = "bf16"
+        notes.append("bf16 assumed, as GPUs since Ampere have it")
     if job.launcher != "deepspeed":
         return Place(device, precision, 1), notes
-    per_node = wanted.gpus_per_node or wanted.nproc_per_node or 1
+    per_node = wanted.nproc_per_node or _processes(wanted.gpus_per_node, device)
     return Place(device, precision, world_size or wanted.nodes * per_node), notes
 
 
-def largest_batch(footprint: Footprint, memory: int, limit: int = 4096) -> int:
+def _processes(gpus: int | None, device: str) -> int:
+    """On a node, as the launcher starts them."""
+    if device == "cpu":
+        return count_processes("cpu")
+    return gpus or max(1, torch.cuda.device_count())
+
+
+def largest_batch(footprint: Footprint, memory: int, limit: int = MOST_ROWS) -> int:
     """The most rows a batch whose peak is within `memory` bytes; 0 where not even one is."""
-    beside = LIBRARIES if footprint.place.device == "cpu" else 0
+    on_cpu = footprint.place.device == "cpu"
+    beside = LIBRARIES if on_cpu else 0
+    times = ZERO_ON_A_CPU if on_cpu and footprint.is_zero else 1
 
     def fits(rows: int) -> bool:
-        return footprint.need(rows).peak + beside <= memory
+        return times * (footprint.need(rows).peak + beside) <= memory
 
     low, high = 0, 1
     while high <= limit and fits(high):

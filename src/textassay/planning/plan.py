@@ -1,6 +1,7 @@
 """From a job to its plan: what `scripts/plan.py` prints."""
 
 import re
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from textassay.planning.disk import Disk, disk_of
 from textassay.planning.measure import Trial, measure
 from textassay.planning.memory import (
     LIBRARIES,
+    ZERO_ON_A_CPU,
     Footprint,
     Need,
     Place,
@@ -28,8 +30,9 @@ POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 GIB = 2**30
 # On top of what is planned for the memory of a node: a plan is within a fifth of what is measured.
 MARGIN = 1.2
-# ZeRO's processes on a CPU took up to 1.5 times what is planned (benchmarks/plan_accuracy.py).
-MARGIN_OF_ZERO = 1.6
+# What one more process takes for itself, weights left out: 280 MB the one that starts a run under
+# Slurm, 330 MB the one that verifies its artifact (the quickstart on two cores, 2026-11-27).
+BESIDE_A_RUN = 300 * 10**6
 # A process that drives a GPU holds the CUDA libraries as well. Not measured by us.
 DRIVING_A_GPU = 4 * 10**9
 
@@ -91,15 +94,15 @@ def make_plan(job_file: Path | None, runs: list[Run], flags: list[str], ask: Ask
     seen = footprint(job, model, rows, place)
     batch = min(job.training.per_device_train_batch_size, rows.train or 2**31)
     need = seen.need(batch)
-    notes += [*rows.notes, *_doubts(job, place)]
+    fitting = largest_batch(seen, ask.memory) if ask.memory else None
+    notes += [*rows.notes, *_doubts(job, place, need), *_limits(job, seen, fitting)]
     node = _node_memory(job, seen, need)
     zero = job.deepspeed.model_dump() if job.launcher == "deepspeed" else None
     return Plan(
         job.name, job.seeds, job.launcher, _method(job), job.model.model_name_or_path, place, zero,
         seen.parameters[1], seen.parameters[0], batch, rows.longest, need, LIBRARIES, node,
-        disk_of(job, seen), ask.memory, largest_batch(seen, ask.memory) if ask.memory else None,
-        measure(runs[0]) if ask.measure else None, submit_line(job, job_file, flags, place, node),
-        notes,
+        disk_of(job, seen), ask.memory, fitting, measure(runs[0]) if ask.measure else None,
+        submit_line(job, job_file, flags, place, node, ask.world_size), notes,
     )  # fmt: skip
 
 
@@ -112,19 +115,26 @@ def parse_memory(text: str) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
-def submit_line(job: Job, job_file: Path | None, flags: list[str], place: Place, node: int) -> str:
-    """The command that submits the job; the job's own resources need no flag."""
+def submit_line(
+    job: Job, job_file: Path | None, flags: list[str], place: Place, node: int,
+    world_size: int | None = None,
+) -> str:  # fmt: skip
+    """The command that submits the job; the job's own resources need no flag.
+
+    A `world_size` that was asked for takes their place.
+    """
     said = {flag.partition("=")[0] for flag in sbatch_flags(job)}
-    proposed = {"--gpus-per-node": _gpus(job, place), "--mem": f"{-(-node // GIB)}G"}
+    on_a_node = -(-place.processes // job.resources.nodes)
+    proposed = {"--mem": f"{-(-node // GIB)}G"}
+    if place.device == "cuda":
+        proposed = {"--gpus-per-node": str(on_a_node), **proposed}
+    if world_size and place.device == "cuda":
+        said.discard("--gpus-per-node")
+    if world_size and (place.device == "cpu" or job.resources.nproc_per_node):
+        flags = [*flags, f"--nproc_per_node={on_a_node}"]
     sbatch = [f"{flag}={value}" for flag, value in proposed.items() if flag not in said]
     behind = ["--", *flags] if flags else []
-    return " ".join(["bash slurm/submit.sh", str(job_file or "JOB.yaml"), *sbatch, *behind])
-
-
-def _gpus(job: Job, place: Place) -> int:
-    if place.device == "cpu":
-        return 0
-    return max(1, -(-place.processes // job.resources.nodes))
+    return shlex.join(["bash", "slurm/submit.sh", str(job_file or "JOB.yaml"), *sbatch, *behind])
 
 
 def _refuse_processes(job: Job, ask: Ask) -> None:
@@ -151,17 +161,21 @@ def _method(job: Job) -> str:
 
 
 def _node_memory(job: Job, seen: Footprint, need: Need) -> int:
-    """With a margin, all processes of a node: on a CPU they hold everything."""
+    """With a margin, all processes of a node: on a CPU they hold everything.
+
+    Beside them are the one that started them and, at the end, the one that verifies the artifact.
+    """
     per_node = -(-seen.place.processes // job.resources.nodes)
     if seen.place.device == "cpu":
         each = LIBRARIES + need.peak
     else:  # weights are read, and put together, in the CPU's memory
         each = DRIVING_A_GPU + 2 * sum(seen.built) + need.offloaded
-    margin = MARGIN_OF_ZERO if seen.is_zero and seen.place.device == "cpu" else MARGIN
-    return int(per_node * each * margin)
+    if seen.is_zero and seen.place.device == "cpu":
+        each = int(each * ZERO_ON_A_CPU)
+    return int(MARGIN * (per_node * each + 2 * BESIDE_A_RUN + seen.saved_bytes()))
 
 
-def _doubts(job: Job, place: Place) -> list[str]:
+def _doubts(job: Job, place: Place, need: Need) -> list[str]:
     """What the plan leaves out."""
     notes = []
     if place.device == "cuda":
@@ -169,10 +183,20 @@ def _doubts(job: Job, place: Place) -> list[str]:
             "figures for a GPU are of tensors alone; the CUDA context and PyTorch's allocator come "
             "on top, and no GPU was there to measure them"
         )
-    elif job.launcher == "deepspeed":
+    elif job.resources.device == "auto":
+        notes.append(
+            "planned for this machine's CPU, since it has no GPU; --device cuda plans for one that "
+            "is elsewhere, --device cpu also submits so"
+        )
+    if need.is_guessed:
+        notes.append(
+            "the heap is a guess, twice its tensors, since malloc cannot be asked: that takes "
+            "glibc 2.33 or newer, and a machine that could promise so much memory"
+        )
+    if place.device == "cpu" and job.launcher == "deepspeed":
         notes.append(
             "DeepSpeed's processes on a CPU were seen to take up to 1.5 times the memory that is "
-            "planned; --mem has room for it"
+            "planned; --mem and --memory leave room for it"
         )
     if job.distillation.teacher:
         notes.append("the teacher, which answers all rows before the training, is not counted")
@@ -182,3 +206,14 @@ def _doubts(job: Job, place: Place) -> list[str]:
             f"{job.deepspeed.zero_stage} as the job's own settings make it"
         )
     return notes
+
+
+def _limits(job: Job, seen: Footprint, fitting: int | None) -> list[str]:
+    """What else than the batch keeps a run from fitting."""
+    need = seen.need(1)
+    if fitting != 0 or need.evaluating <= need.activations:
+        return []
+    return [
+        f"an evaluation takes more than a step of one row; it has {seen.rows_in_evaluation} rows, "
+        "and fewer are had with --per_device_eval_batch_size"
+    ]

@@ -10,6 +10,7 @@ from textassay.config.flags import RESUME
 from textassay.config.runs import Run
 from textassay.console import out, table, tell, warn
 from textassay.files import write_text
+from textassay.planning.memory import MOST_ROWS
 from textassay.planning.plan import Ask, Plan, make_plan, parse_memory
 
 
@@ -53,7 +54,9 @@ def show(plan: Plan) -> None:
         f"{size(disk.checkpoints)} at once; the artifact {size(disk.artifact)}{beside}"
     )
     if plan.memory and plan.largest_batch is not None:
-        fits = f"{plan.largest_batch} rows a process" if plan.largest_batch else "not even one row"
+        more = " or more" if plan.largest_batch == MOST_ROWS else ""
+        rows = f"{plan.largest_batch} rows{more} a process"
+        fits = rows if plan.largest_batch else "not even one row"
         tell(f"fits       {size(plan.memory)}: {fits}")
     if plan.trial:
         trial = plan.trial
@@ -70,14 +73,16 @@ def _show_memory(plan: Plan) -> None:
     parts = [("weights", need.weights), ("gathered for a step", need.gathered),
              ("gradients", need.gradients), ("optimizer states", need.states),
              ("activations, at their peak", need.activations),
-             ("tensors of an evaluation", need.evaluating),
-             ("all tensors, at their peak", need.live)]  # fmt: skip
+             ("tensors of an evaluation", need.evaluating)]  # fmt: skip
+    if plan.place.device != "cpu":
+        parts.append(("the artifact, read back at the end", need.artifact))
+    parts.append(("all tensors, at their peak", need.live))
     rows = [
         (name, size(number)) for name, number in parts if number or name != "gathered for a step"
     ]
     if plan.place.device == "cpu":
         rows.append(("the heap they lie in", size(need.heap)))
-        rows.append(("the artifact, mapped to be read back", size(need.mapped)))
+        rows.append(("the artifact, mapped to be read back", size(need.artifact)))
         rows.append(("with Python and its libraries", size(need.peak + plan.libraries)))
     if need.offloaded:
         rows.append(("offloaded to the CPU's memory", size(need.offloaded)))

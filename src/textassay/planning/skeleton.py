@@ -22,6 +22,7 @@ from textassay.models import cpu
 from textassay.models.classifier import (
     UNREADABLE,
     BuiltClassifier,
+    beside_backbone,
     fresh_modules,
     input_settings,
     load_tokenizer,
@@ -30,6 +31,7 @@ from textassay.models.classifier import (
 )
 from textassay.models.heads import LABEL_SCORING, position_by_mask
 from textassay.models.methods import attach
+from textassay.models.pruning import PRUNED
 from textassay.models.quantization import quantization_settings
 from textassay.models.scoring import label_token_ids, tokens_behind
 from textassay.models.source import (
@@ -85,17 +87,19 @@ def build(job: Job, folder: Path, labels: LabelMap, tokenizer: Any | None) -> An
         raise UsageError(f"{folder}/config.json: cannot be read ({first_line(error)}).") from None
     if config.pad_token_id is None:
         config.pad_token_id = 0 if tokenizer is None else tokenizer.pad_token_id
-    setattr(config, SETTINGS_KEY, _settings(job, labels, tokenizer))
+    own = getattr(config, SETTINGS_KEY, None) or {}
+    kept = {PRUNED: own[PRUNED]} if PRUNED in own else {}
+    setattr(config, SETTINGS_KEY, _settings(job, labels, tokenizer) | kept)
     model = skeleton(config)
     refuse_too_long(model, section.max_seq_length)
     position_by_mask(model)
     fresh = fresh_modules(model, _shapes(folder, model, section.head), section.model_name_or_path)
     whole = job.method.settings().get("modules_to_save") or []
-    packed = _to_pack(section, model, [*fresh, *whole])
+    packed = _to_pack(section, model, [*beside_backbone(model), *fresh, *whole])
     with torch.device("meta"):
         tuned = attach(BuiltClassifier(model, tokenizer, fresh), job.method, str(folder))
     for module in packed:
-        _pack(module, getattr(torch, section.bnb_4bit_compute_dtype))
+        _pack(module, section)
     return tuned
 
 
@@ -132,15 +136,17 @@ def _to_pack(section: ModelSection, model: Any, fresh: Sequence[str]) -> list[nn
             and should_convert_module(name, skipped)]  # fmt: skip
 
 
-def _pack(module: Any, compute: torch.dtype) -> None:
+def _pack(module: Any, section: ModelSection) -> None:
     shape = tuple(module.weight.shape)
     if isinstance(module, Conv1D):
         module.in_features, module.out_features = shape
         shape = shape[::-1]
     module.__class__ = FourBit
-    module.compute_dtype = compute
-    # Half a byte a weight, and an 8-bit scale for each block of 64 (double quantisation).
-    packed = torch.empty(shape[0] * shape[1] * 33 // 64, dtype=torch.uint8, device="meta")
+    module.compute_dtype = getattr(torch, section.bnb_4bit_compute_dtype)
+    # Half a byte a weight, and a scale for each block of 64: of a byte, or in fp32.
+    scale = 1 if section.bnb_4bit_use_double_quant else 4
+    size = shape[0] * shape[1] * (32 + scale) // 64
+    packed = torch.empty(size, dtype=torch.uint8, device="meta")
     module.weight = nn.Parameter(packed, requires_grad=False)
     module.weight.quant_state = SimpleNamespace(shape=shape)
 
