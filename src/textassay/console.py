@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WIDTH_OF_A_FILE = 120
 # Of several processes of one run the first one speaks. An error of another one is shown only if it
 # is still alive after so many seconds: where all stumble alike, the first ends them before.
-SECONDS_FOR_THE_FIRST = 3
+SECONDS_FOR_THE_FIRST = 10
 # For every script: `-` and `_` in flags are the same.
 SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
 # The exit code after an interrupt from the keyboard, as shells count signals.

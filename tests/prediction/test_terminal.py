@@ -30,6 +30,11 @@ def lines(result):
     return [json.loads(line) for line in result.stdout.split("\n")[:-1]]
 
 
+def ears_for_ctrl_c() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so do the programs below it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(process: subprocess.Popen[bytes]) -> int:
     """The exit code after Ctrl-C, pressed again if need be.
 
@@ -126,7 +131,7 @@ class Terminal:
         command = [sys.executable, SCRIPTS / "predict.py", model, "--threads", "1", "--interactive"]
         self.process = subprocess.Popen(
             list(map(str, command)), stdin=slave, stdout=slave, stderr=slave,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=ears_for_ctrl_c,
             env={**os.environ, "TERM": "xterm", "TEXTASSAY_CACHE": str(cache)},
         )  # fmt: skip
         os.close(slave)
