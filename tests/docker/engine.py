@@ -13,6 +13,8 @@ GUIDE = ROOT / "docs" / "containers.md"
 SOMEBODY = 4242 if os.geteuid() == 0 else os.geteuid()
 # The user of the images.
 IMAGE_USER = 1000
+# The caller's choice of OpenBLAS's kernels, where there is one: others round otherwise.
+KERNELS = ("--env", "OPENBLAS_CORETYPE", "--env", "OPENBLAS_L2_SIZE")
 SEALED = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
 
 
@@ -45,7 +47,7 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`docker run --rm` to its end."""
-    return docker("run", "--rm", *arguments)
+    return docker("run", "--rm", *KERNELS, *arguments)
 
 
 def succeed(done: subprocess.CompletedProcess[str]) -> str:

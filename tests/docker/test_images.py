@@ -12,6 +12,7 @@ from tests.docker.engine import (
     IMAGE_USER,
     ROOT,
     SEALED,
+    SOMEBODY,
     call,
     docker,
     give,
@@ -28,6 +29,7 @@ LIMIT = 2.2e9
 TRAIN = ("--data_name", "sentiment5_en", "--model_name_or_path",
          "sentence-transformers/all-MiniLM-L6-v2", "--output_dir", "runs/one")  # fmt: skip
 RUN = Path("runs/quickstart/seed-0")
+RUNS_IN_MEMORY = ("--tmpfs", "/work/runs:mode=1777")
 # A compiler, what was downloaded, CUDA.
 UNWANTED = r"""
 for name in gcc g++ cc clang nvcc make; do command -v "$name"; done
@@ -58,7 +60,7 @@ def test_labels_and_user(image: str) -> None:
     head = call(["git", "-C", str(ROOT), "rev-parse", "HEAD"]).stdout.strip() or "unknown"
     assert labels["revision"].removesuffix("-changed") == head
     assert config["User"] == f"{IMAGE_USER}:{IMAGE_USER}"
-    assert set(config["Volumes"]) == {"/cache", "/work/runs"}
+    assert set(config["Volumes"]) == {"/cache"}
 
 
 def test_the_cpu_image_is_small_and_holds_nothing_else(cpu_image: str) -> None:
@@ -93,6 +95,20 @@ def test_train_and_evaluate_as_the_images_own_user(cpu_image: str, folder: Path)
     assert found == wanted and found["test_rows"] > 20
 
 
+def test_a_folder_in_the_place_of_work_keeps_its_runs(cpu_image: str, folder: Path) -> None:
+    mine = folder / "mine"
+    mine.mkdir()
+    rows = [f"{word} number {n},{word}" for n in range(60) for word in ("good", "bad")]
+    (mine / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    give(mine, SOMEBODY)
+    command = ("train_lora.py", "--data_path", "rows.csv", *TRAIN[2:], "--max_steps", "2")
+    sealed = (*SEALED, "--user", f"{SOMEBODY}:{SOMEBODY}", "-v", f"{mine}:/work")
+    succeed(run(*sealed, cpu_image, *command))
+    made = mine / "runs" / "one" / "finished.json"
+    assert made.is_file() and made.stat().st_uid == SOMEBODY
+    assert "the model" in succeed(run(*sealed, cpu_image, "eval.sh", "runs/one"))
+
+
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
@@ -124,11 +140,11 @@ def test_a_signal_ends_what_does_not_heed_it(cpu_image: str) -> None:
 
 
 def test_four_bits_train_on_a_cpu_and_stop_with_a_checkpoint(cpu_image: str) -> None:
-    """In a volume of the container's own, as the image's user."""
+    """As the image's user."""
     often = ("--save_strategy", "steps", "--save_steps", "2", "--eval_strategy", "steps",
              "--eval_steps", "2", "--max_steps", "500", "--max_samples", "120")  # fmt: skip
     command = ("train_lora.py", "--use_qlora", *TRAIN, *often)
-    name = succeed(docker("run", "--detach", *SEALED, cpu_image, *command)).strip()
+    name = succeed(docker("run", "--detach", *SEALED, *RUNS_IN_MEMORY, cpu_image, *command)).strip()
     try:
         first = "runs/one/checkpoint-2/complete.json"
         wait_until(lambda: docker("exec", name, "test", "-f", first).returncode == 0, 120, first)

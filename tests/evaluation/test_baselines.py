@@ -1,0 +1,41 @@
+"""The baselines learn what is easy to learn, and come out the same whatever the machine allows."""
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from textassay.data.read import read_file
+from textassay.evaluation.baselines import majority, tfidf
+from textassay.files import project_root
+
+
+def test_the_majority_knows_how_often_each_label_occurs() -> None:
+    logits = majority(np.array([0, 2, 2, 2]), rows=2, labels=3)
+    assert logits.shape == (2, 3)
+    np.testing.assert_allclose(np.exp(logits), [[0.25, 0, 0.75]] * 2, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "asked"),
+    [
+        ("a fine film", "a dull film", ["fine", "dull"]),
+        ("这部电影很好", "这部电影很差", ["好", "差"]),
+    ],
+)
+def test_a_word_or_a_character_is_enough(good: str, bad: str, asked: list[str]) -> None:
+    labels = np.array([1, 0] * 10)
+    logits = tfidf([good, bad] * 10, labels, asked, labels=3)
+    assert logits.argmax(axis=1).tolist() == [1, 0]
+    assert (logits[:, 2] < -20).all(), "a label that no training row has"
+
+
+def test_the_same_bytes_with_any_number_of_threads() -> None:
+    rows = read_file(project_root() / "data" / "samples" / "sentiment5_en.csv")
+    texts = rows.columns["text"].to_pylist()
+    names = rows.columns["label"].to_pylist()
+    labels = np.array([sorted(set(names)).index(name) for name in names])
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads):
+            found.append(tfidf(texts[:700], labels[:700], texts[700:], 5).tobytes())
+    assert found[0] == found[1]
