@@ -6,7 +6,8 @@
 #   bash .ci/slurm.sh stop FOLDER
 #
 # As root. All daemons listen on the loopback alone and keep everything in FOLDER. The nodes have
-# more CPUs and memory than the machine, and GPUs that are only device files.
+# more CPUs and memory than the machine, and GPUs that are only device files. Jobs in the partition
+# urgent drive out the others, which get a minute.
 set -Eeuo pipefail
 
 NODES=(n1 n2)
@@ -99,7 +100,10 @@ SlurmctldLogFile=$folder/slurmctld.log
 SlurmdPidFile=$folder/%n.pid
 SlurmdLogFile=$folder/%n.log
 SlurmdSpoolDir=$folder/spool.%n
-PartitionName=all Nodes=ALL Default=YES MaxTime=1-0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=all Nodes=ALL Default=YES MaxTime=1-0 PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes=ALL MaxTime=1-0 PriorityTier=2
 CONF
   for node in "${NODES[@]}"; do
     printf 'NodeName=%s NodeHostname=%s NodeAddr=127.0.0.1 Port=%s CPUs=16 RealMemory=128000 Gres=gpu:h200:2\n' \
@@ -117,7 +121,7 @@ start_node() {
 }
 
 all_idle() {
-  (($(SLURM_CONF=$1/slurm.conf sinfo --noheader --Node --states=idle 2>/dev/null | wc -l) == ${#NODES[@]}))
+  (($(SLURM_CONF=$1/slurm.conf sinfo --noheader --partition=all --Node --states=idle 2>/dev/null | wc -l) == ${#NODES[@]}))
 }
 
 # wait_until SECONDS COMMAND…

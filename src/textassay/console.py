@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from textassay.errors import TextassayError
+from textassay.stopping import undisturbed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,5 +133,6 @@ def _explain(error: OSError) -> str:
 def _fail(message: str, exit_code: int) -> None:
     if rank():
         time.sleep(SECONDS_FOR_THE_FIRST)
-    err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
+    with undisturbed():
+        err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
     raise SystemExit(exit_code)

@@ -29,6 +29,20 @@ def heeding_signals() -> Iterator[None]:
         _received.clear()
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """In the block both signals are ignored: for the last word of a process.
+
+    Slurm tells all processes of a step, and those that started others tell them once more.
+    """
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def asked_to_stop() -> bool:
     """Whether one of the signals has come."""
     return bool(_received)

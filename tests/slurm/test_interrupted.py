@@ -67,10 +67,7 @@ def story(cluster: Cluster, clone: Path, tmp_path_factory: pytest.TempPathFactor
     (clone / "tiny.yaml").write_text(yaml.safe_dump(_job(base)), encoding="utf-8")
     told = Story(clone, {}, {})
     for name, node in {"alone": "n1", "stopped": "n1", "cancelled": "n1", "bereft": "n2"}.items():
-        told.ids[name] = cluster.submit(
-            clone, f"--nodelist={node} --gpus-per-node=0 --mem=2G --cpus-per-task=1 "
-            f"--output={name}.log slurm/train.sbatch tiny.yaml --output_dir {name}",
-        )  # fmt: skip
+        told.ids[name] = _submit(cluster, clone, name, node)
     (clone / "deaf.py").write_text(DEAF, encoding="utf-8")
     (clone / "deaf.sbatch").write_text(DEAF_JOB, encoding="utf-8")
     told.ids["deaf"] = cluster.submit(
@@ -102,6 +99,28 @@ def story(cluster: Cluster, clone: Path, tmp_path_factory: pytest.TempPathFactor
     cluster.start_node("n2")
     told.states = {name: cluster.wait_for(job) for name, job in told.ids.items()}
     return told
+
+
+@pytest.fixture(scope="module")
+def preempted(story: Story, cluster: Cluster) -> Story:
+    """One more of their kind, when they are over, which has to make room for an urgent job."""
+    job = story.ids["preempted"] = _submit(cluster, story.folder, "preempted", "n1")
+    until(lambda: _newest_step(story.run("preempted")) > 0, "the first checkpoint")
+    story.steps["preempted"] = _newest_step(story.run("preempted"))
+    urgent = cluster.submit(
+        story.folder, "--partition=urgent --nodelist=n1 --exclusive --output=urgent.log "
+        "--wrap=true",
+    )  # fmt: skip
+    assert cluster.wait_for(urgent) == "COMPLETED"
+    story.states["preempted"] = cluster.wait_for(job)
+    return story
+
+
+def _submit(cluster: Cluster, clone: Path, name: str, node: str) -> str:
+    return cluster.submit(
+        clone, f"--nodelist={node} --gpus-per-node=0 --mem=2G --cpus-per-task=1 "
+        f"--output={name}.log slurm/train.sbatch tiny.yaml --output_dir {name}",
+    )  # fmt: skip
 
 
 def _job(base: Path) -> dict[str, object]:
@@ -145,10 +164,21 @@ def test_a_job_whose_node_died_comes_back_and_ends_the_same(story: Story, cluste
     assert _same(story, "bereft")
 
 
-def test_the_jobs_were_disturbed_in_the_middle(story: Story) -> None:
+def test_a_job_that_was_preempted_comes_back_and_ends_the_same(
+    preempted: Story, cluster: Cluster
+) -> None:
+    assert preempted.states["preempted"] == "COMPLETED"
+    assert cluster.fact(preempted.ids["preempted"], "Restarts") == "1"
+    said = preempted.log("preempted")
+    assert "stopped by SIGTERM at step" in said and "resuming   from checkpoint-" in said
+    assert _same(preempted, "preempted")
+
+
+def test_the_jobs_were_disturbed_in_the_middle(preempted: Story) -> None:
     """Else they would prove little."""
-    assert all(0 < step < STEPS for step in story.steps.values()), story.steps
-    assert _newest_step(story.run("alone")) == STEPS
+    assert set(preempted.steps) == {"stopped", "cancelled", "bereft", "preempted"}
+    assert all(0 < step < STEPS for step in preempted.steps.values()), preempted.steps
+    assert _newest_step(preempted.run("alone")) == STEPS
 
 
 def test_a_cancelled_job_stays_away_and_leaves_only_whole_checkpoints(
