@@ -73,8 +73,9 @@ USER 1000:1000
 WORKDIR /work
 # Not /work/runs: a volume there would hide the runs of a folder that is mounted at /work.
 VOLUME ["/cache"]
-# As process 1 a program would get no SIGTERM that it does not handle; tini hands signals on.
-ENTRYPOINT ["tini", "--", "bash", "/opt/textassay/entrypoint.sh"]
+# As process 1 a program would get no SIGTERM that it does not handle; tini hands signals on. -s: also
+# where something else is process 1, as in Apptainer.
+ENTRYPOINT ["tini", "-s", "--", "bash", "/opt/textassay/entrypoint.sh"]
 ARG VERSION=unknown
 ARG COMMIT=unknown
 ENV TEXTASSAY_COMMIT=${COMMIT}

@@ -60,7 +60,7 @@ ENV PATH=/opt/venv/bin:${PATH} LANG=C.UTF-8 HOME=/cache USER=textassay HF_HOME=/
 USER 1000:1000
 WORKDIR /work
 VOLUME ["/cache"]
-ENTRYPOINT ["tini", "--", "bash", "/opt/textassay/entrypoint.sh"]
+ENTRYPOINT ["tini", "-s", "--", "bash", "/opt/textassay/entrypoint.sh"]
 ARG VERSION=unknown
 ARG COMMIT=unknown
 ENV TEXTASSAY_COMMIT=${COMMIT}

@@ -66,8 +66,8 @@ find_runtime() {
     *) fail "TEXTASSAY_SLURM_RUNTIME: $runtime is not none, apptainer or pyxis" ;;
   esac
   [[ -n ${TEXTASSAY_SLURM_IMAGE:-} ]] || fail "TEXTASSAY_SLURM_IMAGE: $runtime needs the image's name"
-  # The image has its own of both.
-  unset TEXTASSAY_HOME TEXTASSAY_PYTHON
+  # The image has its own of the first two, and must not find the libraries of a module's Python.
+  unset TEXTASSAY_HOME TEXTASSAY_PYTHON PYTHONPATH PYTHONHOME
 }
 
 find_python() {

@@ -96,6 +96,18 @@ def test_pyxis_is_a_matter_of_flags_of_srun(tmp_path) -> None:
     ]  # fmt: skip
 
 
+def test_a_container_does_not_find_what_the_nodes_own_python_would(tmp_path) -> None:
+    inherited = {"PYTHONPATH": "/cluster/lib", "PYTHONHOME": "/cluster", "TEXTASSAY_HOME": "/clone"}
+    code = "find_runtime; env"
+    variables = {"TEXTASSAY_SLURM_RUNTIME": "pyxis", "TEXTASSAY_SLURM_IMAGE": "image", **inherited}
+    left = shell(code, tmp_path, **variables)
+    assert left.returncode == 0 and not inherited.keys() & dict(
+        line.partition("=")[::2] for line in left.stdout.splitlines()
+    ).keys()
+    kept = shell(code, tmp_path, **inherited).stdout.splitlines()
+    assert {f"{name}={value}" for name, value in inherited.items()} <= set(kept)
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
