@@ -101,9 +101,11 @@ def test_a_container_does_not_find_what_the_nodes_own_python_would(tmp_path) -> 
     code = "find_runtime; env"
     variables = {"TEXTASSAY_SLURM_RUNTIME": "pyxis", "TEXTASSAY_SLURM_IMAGE": "image", **inherited}
     left = shell(code, tmp_path, **variables)
-    assert left.returncode == 0 and not inherited.keys() & dict(
-        line.partition("=")[::2] for line in left.stdout.splitlines()
-    ).keys()
+    assert (
+        left.returncode == 0
+        and not inherited.keys()
+        & dict(line.partition("=")[::2] for line in left.stdout.splitlines()).keys()
+    )
     kept = shell(code, tmp_path, **inherited).stdout.splitlines()
     assert {f"{name}={value}" for name, value in inherited.items()} <= set(kept)
 
