@@ -25,13 +25,14 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--batch_size", type=click.IntRange(min=1), help="[default: the run's, else 64]")
 @click.option("--keep_consolidated", is_flag=True, help="keep a checkpoint's weights in the cache")
 @click.option("--force", is_flag=True, help="replace results that are there")
+@click.option("--skip_existing", is_flag=True, help="leave alone what has its results")
 @reports_errors
 def main(
     artifacts: tuple[str, ...], checkpoint_dir: str | None, data_path: str | None,
     data_name: str | None, text_column: str | None, label_column: str | None,
     output_dir: Path | None, base_model_path: str | None, seed: int | None,
     model_max_length: int | None, device: str, batch_size: int | None, keep_consolidated: bool,
-    force: bool,
+    force: bool, skip_existing: bool,
 ) -> None:  # fmt: skip
     """Evaluate each ARTIFACT: a run, adapter, model, ZeRO checkpoint, a job's folder, a hub name.
 
@@ -51,7 +52,7 @@ def main(
     requests = [
         Request(
             place, data, output_dir, base_model_path, seed, model_max_length, device, batch_size,
-            keep_consolidated, force,
+            keep_consolidated, force, skip_existing,
         )
         for place in places
     ]  # fmt: skip

@@ -13,11 +13,13 @@
 
 USAGE=2
 STOPPED=75
-# Of the 120 that the sbatch files ask --signal for: who has not ended by then would be counted as
-# timed out, and would not come back.
-SECONDS_TO_STOP=100
+# Who has not ended so long before the time limit would be counted as timed out, and not come back.
+SECONDS_TO_LEAVE=20
 # A job that gets nowhere in its time limit must not come back for ever.
 MOST_RESTARTS=100
+# A busy controller does not answer at once.
+ATTEMPTS=5
+SECONDS_BETWEEN_ATTEMPTS=3
 stopping=
 step=
 
@@ -29,6 +31,7 @@ fail() {
 # begin ROOT: in the sbatch files, before carry_out.
 begin() {
   root=$1
+  trap stop USR1 TERM
   load_site
   load_modules
   find_runtime
@@ -36,7 +39,8 @@ begin() {
   use_scratch
   # srun has stopped to take it over from sbatch.
   [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-  trap stop USR1 TERM
+  # What was set above is for the step, also where sbatch was told --export=NONE.
+  export SLURM_EXPORT_ENV=ALL
 }
 
 # NAME=value lines; what the environment says wins.
@@ -53,8 +57,23 @@ load_modules() {
   local -a modules
   read -ra modules <<<"${TEXTASSAY_SLURM_MODULES:-}"
   ((${#modules[@]})) || return 0
-  declare -F module >/dev/null || fail "TEXTASSAY_SLURM_MODULES: this node knows no command module"
+  # Theirs is not written for it.
+  set +u
+  declare -F module >/dev/null || define_module
   module load "${modules[@]}" || fail "TEXTASSAY_SLURM_MODULES: module load ${modules[*]} failed"
+  set -u
+}
+
+# A shell that is not a login shell may not know it: Lmod and Environment Modules say where it is.
+define_module() {
+  local file
+  for file in "${LMOD_PKG:+$LMOD_PKG/init/bash}" "${MODULESHOME:+$MODULESHOME/init/bash}" \
+    /etc/profile.d/{lmod,z00_lmod,modules}.sh; do
+    # shellcheck source=/dev/null
+    [[ ! -r $file ]] || source "$file"
+    ! declare -F module >/dev/null || return 0
+  done
+  fail "TEXTASSAY_SLURM_MODULES: this node knows no command module"
 }
 
 find_runtime() {
@@ -71,50 +90,56 @@ find_runtime() {
 }
 
 find_python() {
-  local candidate
+  local named=${TEXTASSAY_SLURM_PYTHON:-${TEXTASSAY_PYTHON:-}}
   python=${TEXTASSAY_SLURM_PYTHON:-python}
   [[ $runtime == none ]] || return 0
-  for candidate in "${TEXTASSAY_SLURM_PYTHON:-}" "${TEXTASSAY_PYTHON:-}" \
-    "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}" \
-    "$root/.venv/bin/python"; do
-    [[ -n $candidate ]] || continue
-    python=$candidate
-    break
+  local -a candidates=("${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}"
+    "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}" "$root/.venv/bin/python")
+  [[ -z $named ]] || candidates=("$named")
+  for python in "${candidates[@]}"; do
+    [[ -z $python ]] || ! "$python" -c 'import textassay' 2>/dev/null || return 0
   done
-  "$python" -c 'import textassay' 2>/dev/null ||
-    fail "$python is no Python with textassay on $(hostname); run bash train.sh --show_config once, which makes $root/.venv, or set TEXTASSAY_SLURM_PYTHON"
+  fail "$python is no Python with textassay on $(hostname); run bash train.sh --show_config once, which makes $root/.venv, or set TEXTASSAY_SLURM_PYTHON"
 }
 
 use_scratch() {
-  local caches=${TEXTASSAY_SLURM_SCRATCH:-}
+  local caches=${TEXTASSAY_SLURM_SCRATCH:-} usual=~/.cache
   # The image's own caches cannot be written to, and are gone with the container.
-  [[ $runtime == none ]] || caches=${caches:-$HOME/.cache}
+  [[ $runtime == none ]] || caches=${caches:-$usual}
   [[ -n $caches ]] || return 0
+  # Who has logged in to the hub has done so at the usual place.
+  export HF_TOKEN_PATH=${HF_TOKEN_PATH:-${HF_HOME:-$usual/huggingface}/token}
   export TEXTASSAY_CACHE=${TEXTASSAY_CACHE:-$caches/textassay}
   export HF_HOME=${HF_HOME:-$caches/huggingface}
   mkdir -p "$TEXTASSAY_CACHE" "$HF_HOME" || fail "TEXTASSAY_SLURM_SCRATCH: $caches cannot be written to"
 }
 
+# carry_out_job ARGUMENTS…: a job's runs, on all nodes, once each of them has what it needs.
+carry_out_job() {
+  # One that lacks something leaves, and the others would wait for it.
+  ((SLURM_NNODES == 1)) || run_step "$SLURM_NNODES" textassay.cluster.check "$@" || leave "$?"
+  carry_out "$SLURM_NNODES" textassay.cluster.train "$@"
+}
+
 # carry_out NODES MODULE ARGUMENTS…: python -m MODULE once a node, and then out, or back to the queue.
 carry_out() {
   local code=0
-  step_command "$@"
-  if [[ -n $stopping ]]; then
-    code=$STOPPED
-  else
-    run_step || code=$?
-  fi
-  # A signal ends programs that do not heed it yet, and those that have had their time.
-  [[ -z $stopping ]] || ((code <= 128)) || code=$STOPPED
-  ((code != STOPPED)) || queue_again
-  exit "$code"
+  run_step "$@" || code=$?
+  leave "$code"
+}
+
+leave() {
+  (($1 != STOPPED)) || queue_again
+  exit "$1"
 }
 
 # step_command NODES MODULE ARGUMENTS…: sets `command`.
 step_command() {
   local nodes=$1
   shift
-  command=(srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1)
+  # The first node still saves, publishes and evaluates when the others have ended, well or not.
+  command=(srun --wait=0 --kill-on-bad-exit=0)
+  command+=(--nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1)
   case $runtime in
     apptainer)
       command+=(apptainer exec --pwd "$PWD" --bind "$(mounts)")
@@ -142,36 +167,74 @@ mounts() {
   (IFS=,; printf '%s' "${folders[*]}")
 }
 
-# A signal interrupts `wait`; the step is waited for until it is gone.
+# run_step NODES MODULE ARGUMENTS…: its exit code. A signal interrupts `wait`; the step is waited for
+# until it is gone.
 run_step() {
+  local code=0
+  [[ -z $stopping ]] || return "$STOPPED"
+  step_command "$@"
   "${command[@]}" &
   step=$!
+  [[ -z $stopping ]] || tell_step
   while kill -0 "$step" 2>/dev/null; do
     wait "$step" || true
   done
-  wait "$step"
+  wait "$step" || code=$?
+  step=
+  # Signals end a program that does not heed them yet, and one that has had its time.
+  [[ -z $stopping ]] || ((code <= 128)) || code=$STOPPED
+  # Slurm tells the step alone of a preemption.
+  ((code != 128 + $(kill -l TERM))) || code=$STOPPED
+  return "$code"
 }
 
-# srun hands SIGUSR1 on to all processes of the step; SIGTERM would make it kill them.
 stop() {
   [[ -z $stopping ]] || return 0
   stopping=yes
-  [[ -n $step ]] || return 0
+  [[ -z $step ]] || tell_step
+}
+
+# srun hands SIGUSR1 on to all processes of the step; SIGTERM would make it kill them.
+tell_step() {
   printf 'told to stop: the step saves what it has\n' >&2
   kill -USR1 "$step" 2>/dev/null || return 0
-  (sleep "$SECONDS_TO_STOP" && kill -TERM "$step" 2>/dev/null) &
+  end_step_in_time &
+}
+
+# Before the time limit, if the job has one.
+end_step_in_time() {
+  local end
+  end=$(SLURM_TIME_FORMAT=%s squeue --noheader --jobs="$(my_id)" --format=%e)
+  [[ $end =~ ^[0-9]+$ ]] || return 0
+  sleep "$((end - SECONDS_TO_LEAVE > EPOCHSECONDS ? end - SECONDS_TO_LEAVE - EPOCHSECONDS : 0))"
+  kill -TERM "$step" 2>/dev/null
+}
+
+# An array's id is also that of one of its elements.
+my_id() {
+  local element=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+  printf %s "${element:-$SLURM_JOB_ID}"
 }
 
 # Only a job that is still running wants to come back: not one that was cancelled.
 queue_again() {
-  local me=$SLURM_JOB_ID
-  # An array's id is also that of one of its elements.
-  [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || me=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-  [[ $(squeue --noheader --jobs="$me" --format=%T) == RUNNING ]] || return 0
+  local state
+  state=$(attempt squeue --noheader --jobs="$(my_id)" --format=%T) || state=unknown
+  [[ $state == RUNNING || $state == unknown ]] || return 0
   if ((${SLURM_RESTART_COUNT:-0} >= MOST_RESTARTS)); then
-    printf 'error: came back %s times; submit it again, and it goes on from its checkpoint\n' "$MOST_RESTARTS" >&2
+    printf 'error: came back %s times; submit it again with more --time, and it goes on from there\n' "$MOST_RESTARTS" >&2
     return 0
   fi
   printf 'back into the queue; it goes on from its checkpoint\n' >&2
-  scontrol requeue "$me" || printf 'error: submit it again, and it goes on from its checkpoint\n' >&2
+  attempt scontrol requeue "$(my_id)" || printf 'error: submit it again, and it goes on from its checkpoint\n' >&2
+}
+
+# attempt COMMAND…: until it does not fail, but not for ever.
+attempt() {
+  local turn
+  for ((turn = 1; turn <= ATTEMPTS; turn++)); do
+    ! "$@" || return 0
+    ((turn == ATTEMPTS)) || sleep "$SECONDS_BETWEEN_ATTEMPTS"
+  done
+  return 1
 }

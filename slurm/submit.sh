@@ -9,6 +9,7 @@ main() {
   source "$root/slurm/common.sh"
   export TEXTASSAY_HOME=${TEXTASSAY_HOME:-$root}
   load_site
+  load_modules
   runtime=none # this part runs here, and needs no torch
   find_python
   exec "$python" -m textassay.cluster.submit "$@"

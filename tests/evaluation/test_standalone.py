@@ -101,7 +101,12 @@ def test_the_usual_folder_is_beside_the_artifact_and_not_written_twice(
     figures(run / "evaluation")
     again = evaluate(run / "model")
     assert_refused(again, USAGE, "test_results.json is there already", "--force")
-    assert evaluate(run / "model", "--force").exit_code == 0
+    before = (run / "evaluation" / "test_results.json").stat().st_mtime_ns
+    kept = evaluate(run / "model", "--skip_existing")
+    assert kept.exit_code == 0 and "is there already; --force replaces it" in kept.stderr
+    assert (run / "evaluation" / "test_results.json").stat().st_mtime_ns == before
+    assert evaluate(run / "model", "--force", "--skip_existing").exit_code == 0
+    assert (run / "evaluation" / "test_results.json").stat().st_mtime_ns > before
     inside = evaluate(run / "model", "--output_dir", run / "model" / "out")
     assert_refused(inside, USAGE, "lies in the artifact")
 

@@ -150,6 +150,9 @@ def test_refusals() -> None:
     plan = script("plan")
     assert_refused(plan(QUICKSTART, "--memory", "lots"), 2, "--memory: 'lots' is no size")
     assert_refused(plan(QUICKSTART, "--world_size", 2), 2, "launcher lora is one process")
+    zero = project_root() / "jobs" / "sst2_minilm_deepspeed.yaml"
+    odd = plan(zero, "--nodes", 2, "--world_size", 3)
+    assert_refused(odd, 2, "3 processes cannot be spread evenly over 2 nodes")
     assert_refused(plan("nowhere.yaml"), 2, "there is no such job file")
 
 

@@ -22,7 +22,7 @@ from textassay.training.checkpoints import is_complete, list_checkpoints, step_o
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 SAVE_STEPS = 25
 STEPS = 20 * SAVE_STEPS
-# A step that has no ear for the signal, in its first attempt; it is given a second instead of 100.
+# A step that has no ear for the signal, in its first attempt; its time limit is near.
 DEAF = """
 import os, signal, time
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -33,7 +33,6 @@ DEAF_JOB = """#!/usr/bin/env bash
 set -Eeuo pipefail
 source slurm/common.sh
 begin "$PWD"
-SECONDS_TO_STOP=1
 carry_out 1 deaf
 """
 # As docs/cluster.md tells it.
@@ -71,7 +70,9 @@ def story(cluster: Cluster, clone: Path, tmp_path_factory: pytest.TempPathFactor
     (clone / "deaf.py").write_text(DEAF, encoding="utf-8")
     (clone / "deaf.sbatch").write_text(DEAF_JOB, encoding="utf-8")
     told.ids["deaf"] = cluster.submit(
-        clone, "--nodelist=n1 --mem=1G --requeue --open-mode=append --output=deaf.log deaf.sbatch"
+        clone,
+        "--nodelist=n1 --mem=1G --time=1 --requeue --open-mode=append --output=deaf.log "
+        "deaf.sbatch",
     )
     until((clone / "deaf.began").exists, "the deaf step")
     cluster.shell(clone, f"{STOP} {told.ids['deaf']}")

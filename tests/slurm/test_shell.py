@@ -11,6 +11,9 @@ import pytest
 from textassay.files import project_root
 
 COMMON = project_root() / "slurm" / "common.sh"
+SRUN = [
+    "srun", "--wait=0", "--kill-on-bad-exit=0", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1",
+]  # fmt: skip
 SHOWN = 'printf "%s\\n" "${command[@]}"'
 
 
@@ -64,8 +67,8 @@ def test_every_variable_of_the_site_is_explained_where_it_is_read_and_in_the_gui
 
 def test_without_a_container_the_active_environments_python_is_called(tmp_path) -> None:
     words = line(tmp_path, TEXTASSAY_SLURM_RUNTIME="none", VIRTUAL_ENV=sys.prefix)
-    assert words[:4] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
-    assert words[4:] == [f"{sys.prefix}/bin/python", "-m", "some.module", "--flag", "two words"]
+    python = f"{sys.prefix}/bin/python"
+    assert words == [*SRUN, python, "-m", "some.module", "--flag", "two words"]
 
 
 def test_apptainer_is_called_by_srun(tmp_path) -> None:
@@ -76,19 +79,19 @@ def test_apptainer_is_called_by_srun(tmp_path) -> None:
     }  # fmt: skip
     bound = mounted(tmp_path, tmp_path / "scratch") + ",/data:/data,/more:/more"
     wanted = [
-        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1",
+        *SRUN,
         "apptainer", "exec", "--pwd", str(tmp_path), "--bind", bound, "image.sif",
         "python", "-m", "some.module", "--flag", "two words",
     ]  # fmt: skip
     assert line(tmp_path, **variables) == wanted
-    wanted.insert(10, "--nv")
+    wanted.insert(wanted.index(bound) + 1, "--nv")
     assert line(tmp_path, SLURM_JOB_GPUS="0,1", **variables) == wanted
 
 
 def test_pyxis_is_a_matter_of_flags_of_srun(tmp_path) -> None:
     assert line(tmp_path, TEXTASSAY_SLURM_RUNTIME="pyxis", TEXTASSAY_SLURM_IMAGE="registry#image",
                 TEXTASSAY_SLURM_PYTHON="/opt/python") == [
-        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1",
+        *SRUN,
         "--container-image=registry#image", f"--container-workdir={tmp_path}",
         f"--container-mounts={mounted(tmp_path, tmp_path / '.cache')}",
         "--container-env=HF_HOME,TEXTASSAY_CACHE",
@@ -101,13 +104,35 @@ def test_a_container_does_not_find_what_the_nodes_own_python_would(tmp_path) -> 
     code = "find_runtime; env"
     variables = {"TEXTASSAY_SLURM_RUNTIME": "pyxis", "TEXTASSAY_SLURM_IMAGE": "image", **inherited}
     left = shell(code, tmp_path, **variables)
-    assert (
-        left.returncode == 0
-        and not inherited.keys()
-        & dict(line.partition("=")[::2] for line in left.stdout.splitlines()).keys()
-    )
+    known = {word.partition("=")[0] for word in left.stdout.splitlines()}
+    assert "PATH" in known and not inherited.keys() & known
     kept = shell(code, tmp_path, **inherited).stdout.splitlines()
     assert {f"{name}={value}" for name, value in inherited.items()} <= set(kept)
+
+
+def test_the_first_python_that_has_the_package_is_taken(tmp_path, write) -> None:
+    bare = write("conda/bin/python", "#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    variables = {"CONDA_PREFIX": str(tmp_path / "conda"), "TEXTASSAY_SLURM_RUNTIME": "none"}
+    assert f"{tmp_path}/.venv/bin/python" in line(tmp_path, **variables)
+    assert f"{sys.prefix}/bin/python" in line(tmp_path, VIRTUAL_ENV=sys.prefix, **variables)
+
+
+def test_scratch_takes_the_caches_but_not_the_login_at_the_hub(tmp_path) -> None:
+    scratch = tmp_path / "scratch"
+    code = 'runtime=none; use_scratch; printf "%s|" "$HF_HOME" "$TEXTASSAY_CACHE" "$HF_TOKEN_PATH"'
+    variables = {"HOME": "/home/me", "TEXTASSAY_SLURM_SCRATCH": str(scratch)}
+    said = shell(code, tmp_path, **variables).stdout
+    assert said == (f"{scratch}/huggingface|{scratch}/textassay|/home/me/.cache/huggingface/token|")
+    assert (scratch / "huggingface").is_dir() and (scratch / "textassay").is_dir()
+
+
+def test_a_shell_that_knows_no_modules_is_told_of_them(tmp_path, write) -> None:
+    write("modules/init/bash", 'module() { echo "$1 $2 ${unset_by_them}"; }\n')
+    variables = {"MODULESHOME": str(tmp_path / "modules"), "TEXTASSAY_SLURM_MODULES": "cuda/12 gcc"}
+    done = shell("load_modules", tmp_path, **variables)
+    assert (done.returncode, done.stdout) == (0, "load cuda/12 \n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,21 @@
 What `eval.sh` does, for a container in which nobody knows where the project's files are.
 """
 
+import os
 import sys
+from collections.abc import Sequence
 
+from textassay.cluster.place import Place
 from textassay.files import project_root
 from textassay.stopping import heeding_signals, run_passing_on
 
+
+def command_of(arguments: Sequence[str], place: Place) -> list[str]:
+    """The evaluator's command; once the job was queued again, what it has evaluated stays so."""
+    command = [sys.executable, str(project_root() / "scripts" / "evaluate.py"), *arguments]
+    return [*command, *(["--skip_existing"] if place.restarts else [])]
+
+
 if __name__ == "__main__":
-    script = str(project_root() / "scripts" / "evaluate.py")
     with heeding_signals():
-        sys.exit(run_passing_on([sys.executable, script, *sys.argv[1:]]))
+        sys.exit(run_passing_on(command_of(sys.argv[1:], Place.in_step(os.environ))))

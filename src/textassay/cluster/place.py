@@ -1,5 +1,6 @@
 """Where a process stands in what Slurm has given: which node of how many, which element."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,10 +50,16 @@ class Place:
         """Whether this node does what is done once."""
         return self.node == 0
 
-    @property
-    def port(self) -> int:
-        """A port on the first node that no other job nearby has."""
-        return FIRST_PORT + self.job_id % PORTS
+    def meeting_of(self, seed: int) -> str:
+        """What the processes of a run call their meeting, on all nodes; no other is called so.
+
+        What one node still does for the run before, or for the last attempt, must not mix in.
+        """
+        return f"{self.job_id}-{self.restarts}-{seed}"
+
+    def port_of(self, meeting: str) -> int:
+        """A port on the first node; two meetings have the same one by chance, 1 in 10,000."""
+        return FIRST_PORT + zlib.crc32(meeting.encode()) % PORTS
 
     def share_of(self, runs: Sequence[Run]) -> list[Run]:
         """All runs; of a job array's element the one that its index counts to, from 0."""

@@ -98,7 +98,12 @@ def main(arguments: Sequence[str]) -> None:
         folder_of(mine).mkdir(parents=True, exist_ok=True)  # Slurm makes no folder for a log
         array = submit(array_line(mine, given, command))
         tell(f"array    {array}: {len(mine)} seeds, {folder_of(mine)}/slurm-{array}_*.out")
-        summary = submit(summary_line(mine, given, command, array))
+        try:
+            summary = submit(summary_line(mine, given, command, array))
+        except TextassayError:
+            subprocess.run(["scancel", array])
+            tell(f"array    {array}: cancelled, since nobody would sum it up")
+            raise
         tell(f"summary  {summary}: {folder_of(mine)}/slurm-{summary}-summary.out")
 
     submit_both(command)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from textassay.cluster.place import Place
 from textassay.config.flags import RESUME, batch_options
-from textassay.config.runs import Run, is_left_alone, stored_config
+from textassay.config.runs import PROVENANCE, Run, is_left_alone, stored_config
 from textassay.console import err
 from textassay.errors import Stopped, TextassayError, UsageError
-from textassay.files import project_root
+from textassay.files import project_root, read_json
 from textassay.stopping import heeding_signals, run_passing_on, stop_if_asked
 from textassay.training import batch
 
@@ -26,13 +26,13 @@ def main(runs, overrides):  # type: ignore[no-untyped-def]
     In a job array an element carries out the seed that its index counts to, from 0. What the
     deepspeed launcher has trained is evaluated on the first node.
     """
-    from textassay.cluster.check import refuse_what_is_missing
+    from textassay.cluster.needs import refuse_what_is_missing
 
     place = Place.in_step(os.environ)
     job_file, all_runs = only_job(runs)
     mine = place.share_of(all_runs)
     with heeding_signals():
-        if not all(map(_is_done, mine)):
+        if not all(is_done(run, place) for run in mine):
             refuse_what_is_missing(mine[0].job, place.nodes)
         carry_out(job_file, mine, overrides, place)
 
@@ -47,51 +47,69 @@ def only_job(jobs: Sequence[tuple[Path | None, list[Run]]]) -> tuple[Path | None
 def carry_out(
     job_file: Path | None, runs: Sequence[Run], overrides: Sequence[str], place: Place
 ) -> None:
-    """Train what is not finished, evaluate what is not tested.
+    """Train what is not finished; when all are trained, evaluate what is not tested.
 
-    A run that fails does not stop the others. A single run's exit code is passed on, and that of
-    one that was asked to stop.
+    Not before: the other nodes have no part in that, and would wait for the first one. A run that
+    fails does not stop the others. A single run's exit code is passed on, and that of one that was
+    asked to stop.
     """
-    codes: dict[Path, int] = {}
-    for run in (again(run, place.restarts) for run in runs):
+    failed: dict[Path, int] = {}
+    for run in runs:
         stop_if_asked()
         err().rule(f"{run.job.name}, seed {run.seed}, node {place.node + 1} of {place.nodes}",
                    align="left")  # fmt: skip
-        code = _train(job_file, run, overrides, place)
-        if code == 0 and place.is_first and run.job.launcher == "deepspeed":
-            code = _evaluate(run)
-        if code == Stopped.exit_code:
-            sys.exit(code)  # it has said why
-        if code != 0:
-            codes[run.path] = code
-    if codes and len(runs) == 1:
-        sys.exit(codes[runs[0].path])
-    if codes:
-        named = ", ".join(f"{path} (exit code {code})" for path, code in codes.items())
-        raise TextassayError(f"{len(codes)} of the runs failed: {named}.")
-
-
-def again(run: Run, restarts: int) -> Run:
-    """The run as it is to be taken up: once its job was queued again, --force has been obeyed."""
-    begun = restarts > 0 and stored_config(run.path).get("fingerprint") == run.fingerprint()
-    return replace(run, force=False) if begun else run
+        _note(failed, run, _train(job_file, run, overrides, place))
+    for run in runs:
+        if place.is_first and run.job.launcher == "deepspeed" and run.path not in failed:
+            stop_if_asked()
+            _note(failed, run, _evaluate(run))
+    if failed and len(runs) == 1:
+        sys.exit(failed[runs[0].path])
+    if failed:
+        named = ", ".join(f"{path} (exit code {code})" for path, code in failed.items())
+        raise TextassayError(f"{len(failed)} of the runs failed: {named}.")
 
 
 def command_of(
     job_file: Path | None, run: Run, overrides: Sequence[str], place: Place
 ) -> list[str]:
-    """The command that carries out one run, or one node's part of it."""
-    if place.restarts:  # another checkpoint than the newest was meant for the first time
+    """The command that carries out one run, or one node's part of it.
+
+    A run that this Slurm job had begun goes on from its newest checkpoint.
+    """
+    if has_begun(run, place):
         overrides = [flag for flag in overrides if not flag.startswith(RESUME)]
-    return batch.command_of(job_file, run, overrides, "textassay.cluster.processes")
+    starter = ("textassay.cluster.processes", str(run.seed))
+    return batch.command_of(job_file, again(run, place), overrides, starter)
 
 
-def _is_done(run: Run) -> bool:
-    return run.is_finished() and not run.force
+def again(run: Run, place: Place) -> Run:
+    """The run as it is to be taken up: where this Slurm job had begun it, --force was obeyed."""
+    return replace(run, force=run.force and not has_begun(run, place))
+
+
+def has_begun(run: Run, place: Place) -> bool:
+    """Whether this Slurm job had begun the run when it was queued again."""
+    if not place.restarts or stored_config(run.path).get("fingerprint") != run.fingerprint():
+        return False
+    stored = run.path / PROVENANCE
+    return stored.is_file() and read_json(stored).get("slurm_job") == str(place.job_id)
+
+
+def is_done(run: Run, place: Place) -> bool:
+    """Whether a run is finished and not to be run again."""
+    return run.is_finished() and not again(run, place).force
+
+
+def _note(failed: dict[Path, int], run: Run, code: int) -> None:
+    if code == Stopped.exit_code:
+        sys.exit(code)  # it has said why
+    if code != 0:
+        failed[run.path] = code
 
 
 def _train(job_file: Path | None, run: Run, overrides: Sequence[str], place: Place) -> int:
-    if is_left_alone(run):
+    if is_left_alone(again(run, place)):
         return 0
     return run_passing_on(command_of(job_file, run, overrides, place))
 

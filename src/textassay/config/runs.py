@@ -18,6 +18,7 @@ from textassay.files import read_json, sha256_file, sha256_text, write_json, wri
 
 CONFIG = "config.yaml"
 FINISHED = "finished.json"
+PROVENANCE = "provenance.json"
 HALLMARK = "hallmark.json"
 
 

@@ -26,6 +26,7 @@ class Request:
     batch_size: int | None = None
     keep_consolidated: bool = False
     force: bool = False
+    skip_existing: bool = False
 
 
 def usual_folder(path: Path, identity: Identity, request: Request) -> Path:

@@ -15,7 +15,7 @@ from textassay.evaluation.standalone import Outcome, evaluate_standalone
 def evaluate_each(requests: Sequence[Request]) -> None:
     """Evaluate one after another and print what is found; one that fails does not stop the others.
 
-    SystemExit at the end, with the exit code of the first that failed.
+    SystemExit at the end, with the exit code of the first that failed, or at once when stopped.
     """
     first = 0
     for request in requests:
@@ -23,16 +23,18 @@ def evaluate_each(requests: Sequence[Request]) -> None:
             _evaluate(request)
         except SystemExit as ended:
             code = int(ended.code or 0)
-            first = first or code
             if code in (INTERRUPTED, Stopped.exit_code):  # all of it is meant
-                break
+                raise
+            first = first or code
     if first:
         raise SystemExit(first)
 
 
 @reports_errors
 def _evaluate(request: Request) -> None:
-    print_outcome(evaluate_standalone(request))
+    outcome = evaluate_standalone(request)
+    if outcome:
+        print_outcome(outcome)
 
 
 def print_outcome(outcome: Outcome) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from textassay.config.runs import stored_config
+from textassay.config.runs import PROVENANCE, stored_config
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation, write_predictions
 from textassay.evaluation.metrics import NAMES, Score, confusions
@@ -30,7 +30,7 @@ TEACHER = "teacher.json"
 def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
     """The facts that a run has written down: config, provenance, training, validation."""
     config = stored_config(folder)
-    provenance = read_json(folder / "provenance.json")
+    provenance = read_json(folder / PROVENANCE)
     figures = read_json(folder / "train_results.json")
     evaluated = read_json(folder / "eval_results.json")
     data, rows = provenance["data"], provenance["data"]["rows"]

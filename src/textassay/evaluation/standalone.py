@@ -49,13 +49,17 @@ class Outcome:
     notes: list[str]
 
 
-def evaluate_standalone(request: Request) -> Outcome:
+def evaluate_standalone(request: Request) -> Outcome | None:
     """Say what lies there, consolidate it if need be, load it strictly, predict, score, write.
 
-    Raises UsageError, DataError or GateError, and nothing is written then.
+    None where results are there and are to be kept. Raises UsageError, DataError or GateError, and
+    nothing is written then.
     """
     path, identity = _find(request)
     folder = request.output_dir or usual_folder(path, identity, request)
+    if request.skip_existing and not request.force and (folder / RESULTS).is_file():
+        say(f"{folder / RESULTS} is there already; --force replaces it")
+        return None
     refuse_folder(folder, path, identity, request)
     say(f"what       {identity.title}: {path}")
     device = find_device(request.device)

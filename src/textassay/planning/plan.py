@@ -124,7 +124,7 @@ def submit_line(
     A `world_size` that was asked for takes their place.
     """
     said = {flag.partition("=")[0] for flag in sbatch_flags(job)}
-    on_a_node = -(-place.processes // job.resources.nodes)
+    on_a_node = place.processes // job.resources.nodes
     proposed = {"--mem": f"{-(-node // GIB)}G"}
     if place.device == "cuda":
         proposed = {"--gpus-per-node": str(on_a_node), **proposed}
@@ -142,6 +142,11 @@ def _refuse_processes(job: Job, ask: Ask) -> None:
         raise UsageError(
             f"--world_size: the launcher {job.launcher} is one process, not {ask.world_size}; "
             "plan for the deepspeed launcher, or leave it out."
+        )
+    if ask.world_size and ask.world_size % job.resources.nodes:
+        raise UsageError(
+            f"--world_size: {ask.world_size} processes cannot be spread evenly over "
+            f"{job.resources.nodes} nodes (resources.nodes); name a multiple, or other nodes."
         )
 
 

@@ -42,13 +42,13 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
 
 def command_of(
     job_file: Path | None, run: Run, overrides: Sequence[str],
-    starter: str = "textassay.training.launch",
+    starter: Sequence[str] = ("textassay.training.launch",),
 ) -> list[str]:  # fmt: skip
     """The command that carries out one run; `starter` starts the processes of the deepspeed one."""
     command = [sys.executable]
     if run.job.launcher == "deepspeed":
         count = run.job.resources.nproc_per_node or run.job.resources.device
-        command += ["-m", starter, str(count)]
+        command += ["-m", *starter, str(count)]
     command += [str(project_root() / "scripts" / f"train_{run.job.launcher}.py")]
     command += [str(job_file)] if job_file else []
     command += [f"--seed={run.seed}", f"--output_dir={run.path}", *overrides]

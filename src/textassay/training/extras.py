@@ -28,14 +28,22 @@ def provide_extras(jobs: list[Job]) -> None:
     if (root / ".venv").resolve() != Path(sys.prefix).resolve():
         raise UsageError(
             f"the jobs need the extra {extras}, which {sys.executable} does not have; run: "
-            f"DS_BUILD_OPS=0 {sys.executable} -m pip install -c {root}/constraints.txt "
-            f"-e '{root}[{extras}]'"
+            f"{install_line(extras)}"
         )
     script = root / "scripts" / "environment.sh"
     call = 'source "$0"; PYTHON=$1; make_environment "$2" "$3"'
     command = ["bash", "-Eeuo", "pipefail", "-c", call, str(script), sys.executable, str(root)]
     if subprocess.run([*command, extras]).returncode != 0:
         raise TextassayError(f"{extras} could not be installed; the reason stands above.")
+
+
+def install_line(extras: str) -> str:
+    """The command that installs extras, separated by commas, into this Python."""
+    root = project_root()
+    return (
+        f"DS_BUILD_OPS=0 {sys.executable} -m pip install -c {root}/constraints.txt "
+        f"-e '{root}[{extras}]'"
+    )
 
 
 def wanted_extras(job: Job) -> list[str]:

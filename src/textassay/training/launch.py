@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from torch.distributed import DistNetworkError, DistStoreError
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from textassay.console import INTERRUPTED
+from textassay.console import INTERRUPTED, reports_errors
+from textassay.errors import TextassayError
 from textassay.stopping import SECONDS_BETWEEN_LOOKS, asked_to_stop, heeding_signals, settled
 
 ON_A_CPU = 2
@@ -33,12 +35,16 @@ SECONDS_TO_MEET = 1800
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the processes of several nodes find each other: at a port of the first one."""
+    """Where the processes of several nodes find each other: at a port of the first one.
+
+    `name` is the same on all of them, and no other meeting's.
+    """
 
     nodes: int
     node: int
     address: str
     port: int
+    name: str
 
 
 def count_processes(wanted: str) -> int:
@@ -52,7 +58,7 @@ def count_processes(wanted: str) -> int:
 def start_processes(count: int, command: list[str], meeting: Meeting | None = None) -> int:
     """Carry out `command` in so many processes that find each other; the first bad exit code.
 
-    With a meeting they are this node's part of them.
+    With a meeting they are this node's part of them. TextassayError if the others do not come.
     """
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
@@ -66,6 +72,8 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
         return settled(first.exitcode if first.exitcode > 0 else 128 - first.exitcode)
     except SignalException as ended:
         return 128 + int(ended.sigval)
+    except (DistStoreError, DistNetworkError) as error:
+        raise TextassayError(_nobody_came(meeting, error)) from None
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
@@ -84,11 +92,23 @@ def _meet(count: int, meeting: Meeting) -> LaunchConfig:
     """Ranks in the order of the nodes, so that the main process is on the first one."""
     return LaunchConfig(
         min_nodes=meeting.nodes, max_nodes=meeting.nodes, nproc_per_node=count,
-        run_id=str(meeting.port), rdzv_backend="static",
+        run_id=meeting.name, rdzv_backend="static",
         rdzv_endpoint=f"{meeting.address}:{meeting.port}",
         rdzv_configs={"rank": meeting.node, "timeout": SECONDS_TO_MEET}, max_restarts=0,
         signals_to_handle=HANDLED_BY_TORCH,
     )  # fmt: skip
+
+
+def _nobody_came(meeting: Meeting | None, error: Exception) -> str:
+    first = str(error).partition("\n")[0]
+    if meeting is None:
+        return f"the processes of this machine did not find each other ({first})."
+    where = f"{meeting.address}:{meeting.port}"
+    return (
+        f"node {meeting.node + 1} of {meeting.nodes} did not find the others at {where} "
+        f"({first}). What another node prints may say why; else see whether the nodes reach "
+        "each other at that address."
+    )
 
 
 @contextmanager
@@ -116,6 +136,12 @@ def _pass_on(over: threading.Event) -> None:
                 child.send_signal(signal.SIGTERM)
 
 
+@reports_errors
+def main(wanted: str, command: list[str]) -> int:
+    """The exit code of the first of this machine's processes that failed."""
+    return start_processes(count_processes(wanted), command)
+
+
 if __name__ == "__main__":
     with heeding_signals():
-        sys.exit(start_processes(count_processes(sys.argv[1]), [sys.executable, *sys.argv[2:]]))
+        sys.exit(main(sys.argv[1], [sys.executable, *sys.argv[2:]]))

@@ -32,6 +32,7 @@ def describe_run(run: Run, dataset: Dataset, base: Source, device: torch.device,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "config": run.fingerprint(),
+        **_slurm_job(),
         "code": code_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
@@ -77,6 +78,12 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         described["gpu"] = torch.cuda.get_device_name(device)
     return described
+
+
+def _slurm_job() -> dict[str, str]:
+    """Which Slurm job this is a part of, if of one."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"slurm_job": job} if job else {}
 
 
 def made_by(provenance: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.kinds import Loaded, restore_weights, write_configs
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
-from textassay.config.runs import Run, is_left_alone, preparing, refuse_directory
+from textassay.config.runs import PROVENANCE, Run, is_left_alone, preparing, refuse_directory
 from textassay.console import say
 from textassay.data.split import sample
 from textassay.evaluation.calibrate import Calibration, calibrate
@@ -116,7 +116,7 @@ def _train(setup: Setup) -> Training:
             restore_weights(setup.model, start / WEIGHTS)
         trainer = _build(setup, rows)
         if is_main():
-            write_json(run.path / "provenance.json", setup.provenance)
+            write_json(run.path / PROVENANCE, setup.provenance)
     announce(setup)
     if start:
         say(f"resuming   from {start.name if not is_part(start) else start}")
@@ -200,7 +200,7 @@ def _write_beside(setup: Setup, facts: dict[str, Any], folder: Path) -> None:
 def _leave_untrained(setup: Setup) -> Training:
     """Zero-shot: the language model scores the labels as it is."""
     with preparing(setup.run):
-        write_json(setup.run.path / "provenance.json", setup.provenance)
+        write_json(setup.run.path / PROVENANCE, setup.provenance)
     announce(setup)
     say("zero-shot  nothing is trained")
     return _trained(setup, {}, TrainerState())
