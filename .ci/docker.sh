@@ -18,6 +18,9 @@ main() {
   (($#)) || fail "name the command to run beside Docker"
   install_docker
   WORK=$(mktemp -d)
+  BRIDGE=$(find_bridge)
+  # From here on no other engine than ours is asked for anything.
+  export DOCKER_HOST=unix://$WORK/engine/socket TEXTASSAY_DOCKER_HOST=unix://$WORK/engine/socket
   trap clean_up EXIT
   # Debian's client builds with BuildKit; another one on the path may not.
   export PATH=/usr/bin:$PATH
@@ -43,7 +46,6 @@ start_engine() {
   chmod 711 "$WORK"
   mkdir "$WORK/engine"
   mount -t tmpfs -o "size=$MEMORY,mode=711" tmpfs "$WORK/engine"
-  export DOCKER_HOST=unix://$WORK/engine/socket TEXTASSAY_DOCKER_HOST=unix://$WORK/engine/socket
   dockerd --host "$DOCKER_HOST" --data-root "$WORK/engine/data" --exec-root "$WORK/engine/exec" \
     --pidfile "$WORK/engine/pid" --iptables=false --ip6tables=false --ip-forward=false \
     --ip-masq=false &>"$WORK/dockerd.log" &
@@ -91,6 +93,11 @@ serve_local_torch() {
   export TEXTASSAY_TORCH_INDEX=http://127.0.0.1:${port#port }/simple
 }
 
+# Another engine on this machine has its bridge under the same name.
+find_bridge() {
+  ip link show docker0 2>/dev/null || true
+}
+
 clean_up() {
   local -a running
   mapfile -t running < <(docker ps --quiet 2>/dev/null)
@@ -99,7 +106,7 @@ clean_up() {
   end "${ENGINE:-}"
   umount --lazy "$WORK/engine" 2>/dev/null || true
   rm -rf "$WORK"
-  ip link delete docker0 2>/dev/null || true
+  [[ -n $BRIDGE ]] || ip link delete docker0 2>/dev/null || true
 }
 
 end() {

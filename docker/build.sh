@@ -35,11 +35,13 @@ version() {
   sed -n 's/^version = "\(.*\)"$/\1/p' "$1/pyproject.toml"
 }
 
-# The commit, marked where files differ from it; unknown in a tree without git.
+# The commit, marked where files that get into the image differ from it, or are in no commit; unknown
+# in a tree without git.
 commit() {
   local hash changed
   hash=$(git -C "$1" rev-parse HEAD 2>/dev/null) || hash=unknown
-  changed=$(git -C "$1" status --porcelain --untracked-files=no 2>/dev/null) || true
+  changed=$(cd "$1" && sed -n 's/^!//p' .dockerignore |
+    xargs git status --porcelain --untracked-files=all -- .dockerignore docker 2>/dev/null) || true
   printf '%s%s' "$hash" "${changed:+-changed}"
 }
 

@@ -27,13 +27,27 @@ def blocks(page: Path) -> list[str]:
 def call(
     command: list[str], folder: Path | None = None, user: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command in a folder that is also its home, with the engine of the tests."""
-    environment = {**os.environ, "DOCKER_HOST": address() or ""}
-    environment |= {"HOME": str(folder)} if folder else {}
+    """The command in a folder that is also its home, with the engine of the tests.
+
+    As another user only where we are root; else we are that user already.
+    """
+    home = {"HOME": str(folder)} if folder else {}
+    root = user if os.geteuid() == 0 else None
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, user=user,
-        group=user, extra_groups=None if user is None else [],
+        command, cwd=folder, env={**environment(), **home}, capture_output=True, text=True,
+        user=root, group=root, extra_groups=None if root is None else _groups_of_the_engine(),
     )  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """The variables of a command that asks the engine of the tests."""
+    return {**os.environ, "DOCKER_HOST": address() or ""}
+
+
+def _groups_of_the_engine() -> list[int]:
+    """Whom an engine listens to beside root: the group of its socket."""
+    socket = Path((address() or "").removeprefix("unix://"))
+    return [socket.stat().st_gid] if socket.is_socket() else []
 
 
 def address() -> str | None:

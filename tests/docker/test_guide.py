@@ -10,7 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.docker.engine import GUIDE, ROOT, SOMEBODY, blocks, call, docker, succeed, wait_until
+from tests.docker.engine import (
+    GUIDE,
+    ROOT,
+    SOMEBODY,
+    blocks,
+    call,
+    docker,
+    environment,
+    succeed,
+    wait_until,
+)
 
 from textassay.files import read_json
 
@@ -21,8 +31,8 @@ SECONDS_TO_STOP = 60
 # What the tests below and the fixtures run; a block that is not among these would go untested.
 USED = (
     "build.sh cpu", "docker run --rm textassay:cpu\n", "train.sh --seeds 123", "eval.sh",
-    "predict.py", "clean.py", "serve.py", "docker stop classifier", "train.sh --seeds 42",
-    "docker stop --time", "docker start", "-it textassay:cpu bash", "build.sh cuda",
+    "predict.py", "clean.py", "serve.py", "docker stop -t 40", "train.sh --seeds 42",
+    "docker stop -t 300", "docker start", "-it textassay:cpu bash", "build.sh cuda",
     "--network none textassay:cuda",
 )  # fmt: skip
 
@@ -76,7 +86,7 @@ def test_serve(trained: tuple[Path, str], guide: Guide) -> None:
     try:
         wait_until(lambda: "serving  http" in docker("logs", name).stdout, PATIENCE, "it serves")
         before = time.monotonic()
-        said = guide("docker stop classifier")
+        said = guide("docker stop -t 40")
         assert time.monotonic() - before < SECONDS_TO_STOP
         answer, *names = said.rsplit("classifier\n", 2)
         assert json.loads(answer)[0]["label"] and names == ["", ""]
@@ -87,7 +97,9 @@ def test_serve(trained: tuple[Path, str], guide: Guide) -> None:
 def test_a_shell(cpu_image: str) -> None:
     (block,) = [block for block in blocks(GUIDE) if "-it textassay:cpu bash" in block]
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(["bash", "-ec", block], stdin=theirs, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen(
+        ["bash", "-ec", block], stdin=theirs, stdout=theirs, stderr=theirs, env=environment()
+    )
     os.close(theirs)
     os.write(ours, b"echo user $(id -u) in $PWD; exit 3\n")
     assert process.wait(PATIENCE) == 3
@@ -106,7 +118,7 @@ def test_stop_and_go_on(trained: tuple[Path, str], guide: Guide, folder: Path) -
     name = guide("train.sh --seeds 42").strip()
     try:
         wait_until(lambda: any(run.glob("checkpoint-*/complete.json")), PATIENCE, "it trains")
-        assert guide("docker stop --time") == "training\n75\n"
+        assert guide("docker stop -t 300") == "training\n75\n"
         assert not (run / "finished.json").exists()
         assert "seed 42" in guide("docker start")
         assert (run / "finished.json").is_file()

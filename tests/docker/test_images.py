@@ -64,8 +64,11 @@ def test_labels_and_user(image: str) -> None:
 
 
 def test_the_cpu_image_is_small_and_holds_nothing_else(cpu_image: str) -> None:
-    size = inspect(cpu_image)["Size"]
-    assert isinstance(size, int) and 1e9 < size <= LIMIT
+    # What it takes on disk. An engine may count the layers as they are packed.
+    unpacked = ("du", "--summarize", "--bytes", "--one-file-system", "/")
+    size = int(succeed(run("--network", "none", "--user", "0", cpu_image, *unpacked)).split()[0])
+    layers = inspect(cpu_image)["Size"]
+    assert isinstance(layers, int) and 1e9 < size <= LIMIT and layers <= LIMIT
     assert succeed(run("--network", "none", "--user", "0", cpu_image, "bash", "-c", UNWANTED)) == ""
 
 
@@ -132,7 +135,7 @@ def test_a_signal_ends_what_does_not_heed_it(cpu_image: str) -> None:
     name = succeed(docker("run", "--detach", cpu_image, "sleep", "600")).strip()
     try:
         before = time.monotonic()
-        succeed(docker("stop", "--time", "60", name))
+        succeed(docker("stop", "-t", "60", name))
         assert time.monotonic() - before < 30
         assert succeed(docker("wait", name)) == "143\n"
     finally:
