@@ -1,0 +1,22 @@
+"""Processes that are started together: what is said when the other nodes do not come."""
+
+import socket
+import sys
+
+import pytest
+
+from textassay.errors import TextassayError
+from textassay.training import launch
+from textassay.training.launch import Meeting, start_processes
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_node_that_meets_nobody_says_where_it_waited(node, monkeypatch) -> None:
+    monkeypatch.setattr(launch, "SECONDS_TO_MEET", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = Meeting(2, node, "127.0.0.1", port, "7-0-42")
+    said = rf"node {node + 1} of 2 did not find the others at 127\.0\.0\.1:{port} \(.*\)\. What"
+    with pytest.raises(TextassayError, match=said):
+        start_processes(1, [sys.executable, "-c", "print('never')"], meeting)
