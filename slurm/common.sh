@@ -201,12 +201,15 @@ tell_step() {
   end_step_in_time &
 }
 
-# Before the time limit, if the job has one.
+# Before the time limit, if the job has one. It looks again and again, and so is gone when the step
+# is: some clusters would let a process that sleeps till then outlive its job.
 end_step_in_time() {
   local end
   end=$(SLURM_TIME_FORMAT=%s squeue --noheader --jobs="$(my_id)" --format=%e)
   [[ $end =~ ^[0-9]+$ ]] || return 0
-  sleep "$((end - SECONDS_TO_LEAVE > EPOCHSECONDS ? end - SECONDS_TO_LEAVE - EPOCHSECONDS : 0))"
+  while kill -0 "$step" 2>/dev/null && ((EPOCHSECONDS < end - SECONDS_TO_LEAVE)); do
+    sleep 1
+  done
   kill -TERM "$step" 2>/dev/null
 }
 

@@ -66,6 +66,11 @@ class Cluster:
         for process in doomed:
             process.kill()
 
+    def batch_scripts(self) -> list[str]:
+        """The command lines of sbatch files that run, or have left something running."""
+        lines = (" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"]))
+        return [line for line in lines if f"{self.folder}/spool." in line and "script" in line]
+
     def start_node(self, node: str) -> None:
         """The daemon that was killed, as when a node has been booted again."""
         script = project_root() / ".ci" / "slurm.sh"

@@ -182,6 +182,10 @@ def test_the_jobs_were_disturbed_in_the_middle(preempted: Story) -> None:
     assert _newest_step(preempted.run("alone")) == STEPS
 
 
+def test_nothing_outlives_a_job_that_was_told_to_stop(preempted: Story, cluster: Cluster) -> None:
+    until(lambda: not cluster.batch_scripts(), "the end of what the sbatch files have started")
+
+
 def test_a_cancelled_job_stays_away_and_leaves_only_whole_checkpoints(
     story: Story, cluster: Cluster
 ) -> None:
