@@ -75,6 +75,11 @@ CASES = [
     Case("llama", "lora", 8, 128, ["--precision=bf16"]),
     Case("bert", "deepspeed", 8, 128, ["--precision=fp32", "--method=full"], processes=2),
     Case("bert", "deepspeed", 8, 128, ["--precision=bf16", "--method=full"], processes=2),
+    Case("minilm", "deepspeed", 32, 128, ["--precision=fp32", "--method=full"], processes=2),
+    Case("llama", "deepspeed", 4, 128, ["--precision=bf16", "--method=full"], processes=2),
+    Case("bert", "deepspeed", 16, 128, ["--precision=bf16", ADAPTED], processes=2),
+    Case("bert", "deepspeed", 8, 128, ["--precision=fp32", "--method=full", "--zero_stage=2"],
+         processes=2),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ PAGE = project_root() / "docs" / "planning.md"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,.]*")
 # What depends on the machine: its precision, its speed, and the dots of a rule.
-VARIES = re.compile(r"bf16|fp32|\d+ (h|min|s)\b")
+VARIES = re.compile(r"bf16|fp32|\d+ (?:h|min|s)\b(?: \d+ (?:min|s)\b)?")
 
 
 def blocks() -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import torch
 from tests.classifiers_for_tests import ATTENTION, FAMILIES
 from tests.classifiers_for_tests import build as built_for_real
 from tests.models.test_methods import METHODS
-from tests.planning.conftest import LABELS, job_on, model_of, seen
+from tests.planning.conftest import LABELS, LENGTH, job_on, model_of, seen
 
 from textassay.artifacts.kinds import save_weights
 from textassay.config.schema import MethodSection, ModelSection
@@ -21,7 +21,8 @@ from textassay.models.pruning import keep_heads
 from textassay.models.source import find_model
 from textassay.planning import heap
 from textassay.planning.disk import disk_of
-from textassay.planning.memory import LIBRARIES, find_place, largest_batch
+from textassay.planning.memory import LIBRARIES, find_place, footprint, largest_batch
+from textassay.planning.rows import Rows
 from textassay.planning.states import Tensor, cut_by_zero, optimizer_states
 from textassay.planning.watch import Events, watch
 
@@ -295,3 +296,12 @@ def test_an_evaluation_keeps_nothing_for_a_backward(base_of: Base) -> None:
     assert need.evaluating == found.evaluation.rows(64).peak()
     assert found.evaluation.rows(8).peak() < found.step.rows(8).activations() / 2
     assert found.evaluation.two.gradients == frozenset()
+
+
+def test_few_rows_are_a_small_batch_but_not_where_processes_fill_theirs_up(base_of: Base) -> None:
+    """accelerate repeats rows until every process has a whole batch."""
+    rows = Rows(LABELS, LENGTH, LENGTH, train=100, validation=5)
+    for launcher, in_a_batch in (("full", 5), ("deepspeed", 64)):
+        job = job_on(base_of("bert"), launcher, method__name="full")
+        place = find_place(job, None)[0]
+        assert footprint(job, model_of(job), rows, place).rows_in_evaluation == in_a_batch

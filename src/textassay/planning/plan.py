@@ -200,7 +200,7 @@ def _doubts(job: Job, place: Place, need: Need) -> list[str]:
         )
     if place.device == "cpu" and job.launcher == "deepspeed":
         notes.append(
-            "DeepSpeed's processes on a CPU were seen to take up to 1.5 times the memory that is "
+            "DeepSpeed's processes on a CPU were seen to take up to 1.3 times the memory that is "
             "planned; --mem and --memory leave room for it"
         )
     if job.distillation.teacher:

@@ -7,9 +7,9 @@ counted as it is: for a transformer that is what Korthikanti et al. 2022 (arXiv:
 """
 
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,19 @@ from textassay.planning.heap import FREED, Event
 
 @dataclass(frozen=True)
 class Events:
-    """(number of a storage, its bytes or FREED) in the order of a step; those of gradients."""
+    """(number of a storage, its bytes or FREED) in the order of a step; those of gradients.
+
+    `needed` says of each parameter before which event a module first needs it.
+    """
 
     order: list[Event]
     gradients: frozenset[int] = frozenset()
+    needed: tuple[int, ...] = ()
+
+    def later(self, count: int) -> "Events":
+        """The same with every parameter needed so many events later."""
+        needed = tuple(min(place + count, len(self.order)) for place in self.needed)
+        return replace(self, needed=needed)
 
     def peak(self) -> int:
         """The most bytes that are there at once."""
@@ -62,7 +71,7 @@ class Watched:
             (number, size if size == FREED else max(0, size + (count - 2) * (more - size)))
             for (number, size), (_, more) in zip(self.two.order, self.three.order, strict=True)
         ]
-        return Events(order, self.two.gradients)
+        return Events(order, self.two.gradients, self.two.needed)
 
 
 class _Watch(TorchDispatchMode):
@@ -102,13 +111,31 @@ def watch(step: Callable[[int], None], model: Any) -> Watched:
     for rows in (2, 3):
         model.zero_grad(set_to_none=True)
         seen = _Watch([*model.parameters(), *model.buffers()])
-        with seen:
+        with seen, _first_needs(model, seen.events) as needed:
             step(rows)
         held = [p.grad for p in model.parameters() if p.grad is not None]
         gradients = frozenset(seen.numbers[grad.untyped_storage()._cdata] for grad in held)
-        found.append(Events(list(seen.events), gradients))
+        order = tuple(needed.get(parameter, 0) for parameter in model.parameters())
+        found.append(Events(list(seen.events), gradients, order))
     model.zero_grad(set_to_none=True)
     return Watched(*found)
+
+
+@contextmanager
+def _first_needs(model: Any, events: list[Event]) -> Iterator[dict[torch.Tensor, int]]:
+    """How many events there were when a module that holds a parameter first began."""
+    needed: dict[torch.Tensor, int] = {}
+
+    def note(module: torch.nn.Module, _: Any) -> None:
+        for parameter in module.parameters(recurse=False):
+            needed.setdefault(parameter, len(events))
+
+    hooks = [module.register_forward_pre_hook(note) for module in model.modules()]
+    try:
+        yield needed
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def training_step(
