@@ -8,7 +8,7 @@ import pytest
 from textassay.cluster import evaluate
 from textassay.cluster.place import Place
 from textassay.cluster.summary import array_before, why
-from textassay.cluster.train import again, command_of, is_done, only_job
+from textassay.cluster.train import again, command_of, only_job, part_of
 from textassay.config.load import resolve_job
 from textassay.config.runs import CONFIG, PROVENANCE, Run, preparing, runs_of
 from textassay.errors import UsageError
@@ -103,9 +103,10 @@ def test_force_is_obeyed_once(tmp_path) -> None:
     assert again(forced, AGAIN).force  # what another job has left is what was to be replaced
     begin(forced, slurm_job=12345)
     assert again(forced, place()).force and not again(forced, AGAIN).force
-    assert not is_done(forced, AGAIN)
+    assert not again(forced, AGAIN).is_done()
     forced.finish({})
-    assert is_done(forced, AGAIN) and not is_done(forced, place())
+    assert again(forced, AGAIN).is_done() and not again(forced, place()).is_done()
+    assert part_of([(None, [forced])], AGAIN) == (None, [again(forced, AGAIN)])
     other = Run(forced.job.model_copy(update={"launcher": "full"}), 0, forced.path, force=True)
     assert again(other, AGAIN).force
 

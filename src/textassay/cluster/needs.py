@@ -2,9 +2,11 @@
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from textassay.cluster.resources import refuse_too_many_nodes
+from textassay.config.runs import Run
 from textassay.config.schema import DataSection, Job
 from textassay.data.catalog import read_entry
 from textassay.data.load import load_dataset
@@ -12,6 +14,12 @@ from textassay.errors import DataError, UsageError
 from textassay.models.device import find_device
 from textassay.models.source import find_model
 from textassay.training.extras import PACKAGES, install_line, wanted_extras
+
+
+def refuse_unless_done(runs: Sequence[Run], nodes: int) -> None:
+    """UsageError as below, for the job of these runs; not where nothing is left to do."""
+    if not all(run.is_done() for run in runs):
+        refuse_what_is_missing(runs[0].job, nodes)
 
 
 def refuse_what_is_missing(job: Job, nodes: int) -> None:

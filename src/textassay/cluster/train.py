@@ -26,15 +26,21 @@ def main(runs, overrides):  # type: ignore[no-untyped-def]
     In a job array an element carries out the seed that its index counts to, from 0. What the
     deepspeed launcher has trained is evaluated on the first node.
     """
-    from textassay.cluster.needs import refuse_what_is_missing
+    from textassay.cluster.needs import refuse_unless_done
 
     place = Place.in_step(os.environ)
-    job_file, all_runs = only_job(runs)
-    mine = place.share_of(all_runs)
+    job_file, mine = part_of(runs, place)
     with heeding_signals():
-        if not all(is_done(run, place) for run in mine):
-            refuse_what_is_missing(mine[0].job, place.nodes)
+        refuse_unless_done(mine, place.nodes)
         carry_out(job_file, mine, overrides, place)
+
+
+def part_of(
+    jobs: Sequence[tuple[Path | None, list[Run]]], place: Place
+) -> tuple[Path | None, list[Run]]:
+    """The one job file, and those of its runs that this place carries out, as it takes them up."""
+    job_file, runs = only_job(jobs)
+    return job_file, [again(run, place) for run in place.share_of(runs)]
 
 
 def only_job(jobs: Sequence[tuple[Path | None, list[Run]]]) -> tuple[Path | None, list[Run]]:
@@ -80,7 +86,7 @@ def command_of(
     if has_begun(run, place):
         overrides = [flag for flag in overrides if not flag.startswith(RESUME)]
     starter = ("textassay.cluster.processes", str(run.seed))
-    return batch.command_of(job_file, again(run, place), overrides, starter)
+    return batch.command_of(job_file, run, overrides, starter)
 
 
 def again(run: Run, place: Place) -> Run:
@@ -96,11 +102,6 @@ def has_begun(run: Run, place: Place) -> bool:
     return stored.is_file() and read_json(stored).get("slurm_job") == str(place.job_id)
 
 
-def is_done(run: Run, place: Place) -> bool:
-    """Whether a run is finished and not to be run again."""
-    return run.is_finished() and not again(run, place).force
-
-
 def _note(failed: dict[Path, int], run: Run, code: int) -> None:
     if code == Stopped.exit_code:
         sys.exit(code)  # it has said why
@@ -109,7 +110,7 @@ def _note(failed: dict[Path, int], run: Run, code: int) -> None:
 
 
 def _train(job_file: Path | None, run: Run, overrides: Sequence[str], place: Place) -> int:
-    if is_left_alone(again(run, place)):
+    if is_left_alone(run):
         return 0
     return run_passing_on(command_of(job_file, run, overrides, place))
 

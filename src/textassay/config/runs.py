@@ -67,6 +67,10 @@ class Run:
                 f"{marker}: is not what a finished run writes; remove it to go on with the run."
             ) from None
 
+    def is_done(self) -> bool:
+        """Whether it is finished, and not to be run again."""
+        return self.is_finished() and not self.force
+
     def finish(self, outcome: dict[str, Any]) -> None:
         """Mark the run as carried out; the last file that a run writes."""
         write_json(self.path / FINISHED, {"config": self.fingerprint(), **outcome})
@@ -134,11 +138,11 @@ def stored_config(folder: Path) -> dict[str, Any]:
 
 
 def is_left_alone(run: Run) -> bool:
-    """Whether a run is finished and not to be run again, which is said."""
-    left = run.is_finished() and not run.force
-    if left:
+    """Whether a run is done, which is said."""
+    done = run.is_done()
+    if done:
         say(f"{run.path} is finished; --force runs it again")
-    return left
+    return done
 
 
 def is_run(path: Path) -> bool:

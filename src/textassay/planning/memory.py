@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -105,11 +105,11 @@ class Footprint:
     def _computed(self, rows: int) -> Need:
         shares, step = self.shares, self.step.rows(rows)
         evaluation = self.evaluation.rows(self.rows_in_evaluation)
-        order = _one_gradient_at_a_time(step) if shares.cut else step.order
+        carried_out = _one_gradient_at_a_time(step) if shares.cut else step
         beside = shares.gradients if shares.cut else 0
         resident = shares.resident() + beside
         live = max(
-            resident + Events(order).peak(),
+            resident + carried_out.peak(),
             shares.resident() + shares.gradients + shares.at_step,
             resident + evaluation.peak(),
         )
@@ -117,7 +117,7 @@ class Footprint:
         artifact = self.saved_bytes() if on_cpu or not self.in_4_bits else sum(self.built)
         heap, is_guessed = 0, False
         if on_cpu:
-            found = self._heap(Events(order, needed=step.needed), evaluation, beside)
+            found = self._heap(carried_out, evaluation, beside)
             is_guessed = found is None
             heap = max(live, int(live * HEAP_AT_A_GUESS) if found is None else found)
         else:
@@ -304,7 +304,7 @@ def _put_together(events: Events, sizes: list[int]) -> list[Event]:
     return [*order, *((-2 - number, FREED) for number in range(len(sizes)))]
 
 
-def _one_gradient_at_a_time(step: Events) -> list[Event]:
+def _one_gradient_at_a_time(step: Events) -> Events:
     """ZeRO's stages 2 and 3 hand a gradient on as it appears: each goes when the next one comes."""
     order: list[Event] = []
     last = None
@@ -314,4 +314,4 @@ def _one_gradient_at_a_time(step: Events) -> list[Event]:
                 order.append((last, FREED))
             last = number
         order.append((number, size))
-    return order if last is None else [*order, (last, FREED)]
+    return replace(step, order=order if last is None else [*order, (last, FREED)])

@@ -115,8 +115,8 @@ def watch(step: Callable[[int], None], model: Any) -> Watched:
             step(rows)
         held = [p.grad for p in model.parameters() if p.grad is not None]
         gradients = frozenset(seen.numbers[grad.untyped_storage()._cdata] for grad in held)
-        order = tuple(needed.get(parameter, 0) for parameter in model.parameters())
-        found.append(Events(list(seen.events), gradients, order))
+        first_needs = tuple(needed.get(parameter, 0) for parameter in model.parameters())
+        found.append(Events(list(seen.events), gradients, first_needs))
     model.zero_grad(set_to_none=True)
     return Watched(*found)
 
