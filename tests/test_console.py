@@ -2,6 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from textassay import console
+from textassay.console import reports_errors
+from textassay.errors import UsageError
 
 # The second signal comes while the process says that the first one has stopped it.
 TOLD_TWICE = """
@@ -27,3 +34,38 @@ def test_a_second_signal_does_not_cut_the_last_word() -> None:
     done = subprocess.run([sys.executable, "-c", TOLD_TWICE], capture_output=True, text=True)
     assert done.returncode == 75
     assert done.stderr == "error: stopped by SIGUSR1 at step 3.\n"
+
+
+MAIN, OTHER = "the model does not fit.", "process 1: another process of this run has ended."
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        # On a busy machine the others outlive the main process, or come before it.
+        ([(0, MAIN), (1, MAIN), (2, MAIN)], [MAIN]),
+        ([(1, MAIN), (0, MAIN), (2, MAIN)], [MAIN]),
+        ([(0, MAIN), (1, OTHER)], [MAIN]),
+        # What the main process knows is never left unsaid.
+        ([(1, OTHER), (2, OTHER), (0, MAIN)], [OTHER, MAIN]),
+    ],
+)
+def test_of_several_processes_that_fail_one_speaks(
+    failures: list[tuple[int, str]], said: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    @reports_errors
+    def fail(message: str) -> None:
+        raise UsageError(message)
+
+    console.err.cache_clear()
+    monkeypatch.setattr(console, "SECONDS_FOR_THE_FIRST", 0)
+    for rank, message in failures:
+        own = tmp_path / "attempt_0" / str(rank) / "error.json"  # as torchrun lays them
+        own.parent.mkdir(parents=True)
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(own))
+        with pytest.raises(SystemExit):
+            fail(message)
+    console.err.cache_clear()
+    assert capsys.readouterr().err.splitlines() == [f"error: {message}" for message in said]

@@ -2,12 +2,14 @@
 
 import errno
 import functools
+import hashlib
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textassay.errors import TextassayError
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
 # Tables and rules in files and pipes: wide enough that nothing has to be broken.
 WIDTH_OF_A_FILE = 120
-# Of several processes of one run the first one speaks. An error of another one is shown only if it
-# is still alive after so many seconds: where all stumble alike, the first ends them before.
+# Of several processes of one run the first one speaks, and ends the others by its own end. Another
+# one that is still alive after so many seconds has an error that the first does not know of.
 SECONDS_FOR_THE_FIRST = 10
 # For every script: `-` and `_` in flags are the same.
 SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
@@ -134,5 +136,27 @@ def _fail(message: str, exit_code: int) -> None:
     if rank():
         time.sleep(SECONDS_FOR_THE_FIRST)
     with undisturbed():
-        err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
+        if not _is_said(message):
+            err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
     raise SystemExit(exit_code)
+
+
+def _is_said(message: str) -> bool:
+    """Whether another process that torchrun started here has said why the run ends.
+
+    On a busy machine torchrun may take longer to end the others than they wait for it. The main
+    process is silent about the same words only: what another one says may follow from its own end.
+    """
+    own = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not own:
+        return False
+    said = Path(own).parents[1]
+    if rank() and any(said.glob("*.said")):
+        return True
+    try:
+        said.joinpath(hashlib.sha256(message.encode()).hexdigest() + ".said").touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    except OSError:
+        pass  # nowhere to note it: said twice is better than not at all
+    return False

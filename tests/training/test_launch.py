@@ -2,6 +2,8 @@
 
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -20,3 +22,13 @@ def test_a_node_that_meets_nobody_says_where_it_waited(node, monkeypatch) -> Non
     said = rf"node {node + 1} of 2 did not find the others at 127\.0\.0\.1:{port} \(.*\)\. What"
     with pytest.raises(TextassayError, match=said):
         start_processes(1, [sys.executable, "-c", "print('never')"], meeting)
+
+
+def test_nothing_is_left_where_temporary_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    noted = "import os, pathlib; pathlib.Path(os.environ['TORCHELASTIC_ERROR_FILE']).parent.stat()"
+    assert start_processes(2, [sys.executable, "-c", noted]) == 0
+    assert start_processes(2, [sys.executable, "-c", "raise SystemExit(65)"]) == 65
+    assert not list(tmp_path.iterdir())

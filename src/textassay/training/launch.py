@@ -14,11 +14,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import psutil
 import torch
 from torch.distributed import DistNetworkError, DistStoreError
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -63,10 +64,12 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    config = _meet(count, meeting) if meeting else _alone(count)
     try:
-        with _passing_on():
-            elastic_launch(config, command[0])(*command[1:])
+        with TemporaryDirectory(prefix="textassay-launch-", ignore_cleanup_errors=True) as folder:
+            notes = DefaultLogsSpecs(log_dir=folder)
+            config = _meet(count, meeting, notes) if meeting else _alone(count, notes)
+            with _passing_on():
+                elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         return settled(first.exitcode if first.exitcode > 0 else 128 - first.exitcode)
@@ -79,23 +82,23 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
     return 0
 
 
-def _alone(count: int) -> LaunchConfig:
+def _alone(count: int, notes: DefaultLogsSpecs) -> LaunchConfig:
     return LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
         # Without a network nobody knows the machine by its name.
-        local_addr="localhost", signals_to_handle=HANDLED_BY_TORCH,
+        local_addr="localhost", signals_to_handle=HANDLED_BY_TORCH, logs_specs=notes,
     )  # fmt: skip
 
 
-def _meet(count: int, meeting: Meeting) -> LaunchConfig:
+def _meet(count: int, meeting: Meeting, notes: DefaultLogsSpecs) -> LaunchConfig:
     """Ranks in the order of the nodes, so that the main process is on the first one."""
     return LaunchConfig(
         min_nodes=meeting.nodes, max_nodes=meeting.nodes, nproc_per_node=count,
         run_id=meeting.name, rdzv_backend="static",
         rdzv_endpoint=f"{meeting.address}:{meeting.port}",
         rdzv_configs={"rank": meeting.node, "timeout": SECONDS_TO_MEET}, max_restarts=0,
-        signals_to_handle=HANDLED_BY_TORCH,
+        signals_to_handle=HANDLED_BY_TORCH, logs_specs=notes,
     )  # fmt: skip
 
 
