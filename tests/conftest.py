@@ -1,11 +1,12 @@
 """What all tests share: a plain environment, files written in one line, the public data sets."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.verifying_for_tests import verifying_here
 
 # The gate must give the same answer twice; at a desk new examples are welcome. Nothing is timed.
 # A test that writes files overwrites them with every example, so one tmp_path serves them all.
@@ -33,6 +34,13 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TEXTASSAY_") and "__" in name:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def verified_here() -> Iterator[None]:
+    """What this process publishes is verified without another one."""
+    with verifying_here():
+        yield
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def test_what_is_written_carries_a_hallmark_that_holds(full: Path, tmp_path: Pat
 
 
 @slow
+@pytest.mark.usefixtures("verified_here")
 def test_an_adapter_is_merged_into_its_base(adapter: Path, base: Path, tmp_path: Path) -> None:
     lone, merged = tmp_path / "adapter", tmp_path / "merged"
     done(adapter, lone)
@@ -133,6 +134,7 @@ def test_an_adapter_is_merged_into_its_base(adapter: Path, base: Path, tmp_path:
 
 
 @slow
+@pytest.mark.usefixtures("verified_here")
 def test_a_bare_checkpoint_takes_its_config_from_the_base(
     copied: Path, base: Path, tmp_path: Path
 ) -> None:

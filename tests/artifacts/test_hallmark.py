@@ -11,7 +11,14 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from tests.models_for_tests import tiny_bert
 
-from textassay.artifacts.hallmark import FILE, check_files, main, read_hallmark, verify
+from textassay.artifacts.hallmark import (
+    FILE,
+    check_files,
+    main,
+    read_hallmark,
+    verify,
+    verify_in_fresh_process,
+)
 from textassay.errors import GateError
 from textassay.files import sha256_file
 
@@ -112,9 +119,10 @@ def test_a_fresh_process_comes_to_the_same_answer(make, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     assert "verified" in done.stdout
     flip_a_byte(tmp_path)
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 3
-    assert "Traceback" not in done.stderr
+    with pytest.raises(GateError, match="does not hold in a fresh process: error: ") as refused:
+        verify_in_fresh_process(tmp_path)
+    assert "adapter_model.safetensors" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
 
 
 def test_the_threads_of_the_process_do_not_matter(make, tmp_path) -> None:

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+from tests.verifying_for_tests import verifying_here
+
 from textassay.config.runs import Run
 from textassay.console import reports_errors
 from textassay.stopping import heeding_signals
@@ -22,7 +24,7 @@ def carry_out(run: Run, stop: tuple[str, int] | None = None) -> None:
     from textassay.training.run import run_training
 
     torch.set_num_threads(1)
-    with heeding_signals():
+    with heeding_signals(), verifying_here():
         if stop:
             send_signal_at(*stop)
         reports_errors(run_training)(run)

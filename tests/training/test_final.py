@@ -20,6 +20,7 @@ from tests.classifiers_for_tests import (
     stamp_as_is,
     tune,
 )
+from tests.verifying_for_tests import verifying_here
 
 from textassay import Classifier
 from textassay.artifacts import merging
@@ -33,6 +34,7 @@ from textassay.files import read_json, sha256_file, write_json
 from textassay.training.final import METHOD_CONFIG, publish_extras, refuse_final_directory
 from textassay.training.run import run_training
 
+pytestmark = pytest.mark.usefixtures("verified_here")
 QUICK = {
     "data.name": "sentiment5_en",
     "data.max_samples": "80",
@@ -77,7 +79,8 @@ def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
            "artifact.final_model_dir": str(folder / "deep" / "final"),
            "artifact.save_merged": "true", "artifact.save_bin": "true"},
     )  # fmt: skip
-    run_training(dataclasses.replace(run, force=True))
+    with verifying_here():
+        run_training(dataclasses.replace(run, force=True))
     return run
 
 

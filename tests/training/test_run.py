@@ -19,7 +19,7 @@ from textassay.models.probabilities import softmax
 from textassay.training import publish
 from textassay.training.run import run_training
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("verified_here")]
 FILES = {
     "config.yaml", "provenance.json", "train_results.json", "eval_results.json",
     "test_results.json", "all_results.json", "test_summary.txt", "trainer_state.json",
