@@ -119,6 +119,9 @@ def test_a_fresh_process_comes_to_the_same_answer(make, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     assert "verified" in done.stdout
     flip_a_byte(tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
     with pytest.raises(GateError, match="does not hold in a fresh process: error: ") as refused:
         verify_in_fresh_process(tmp_path)
     assert "adapter_model.safetensors" in str(refused.value)
