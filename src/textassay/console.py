@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from textassay.errors import TextassayError
 from textassay.stopping import undisturbed
+from textassay.threads import settle_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,6 +104,7 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         _quiet_imports()
+        settle_threads()
         try:
             return function(*args, **kwargs)
         except TextassayError as error:

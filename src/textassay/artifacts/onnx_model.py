@@ -20,7 +20,7 @@ from textassay.data.plain_tokenizer import PlainTokenizer
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError, UsageError, first_line
 from textassay.files import read_json, sha256_file
-from textassay.models.processor import usable_threads
+from textassay.threads import usable_cpus
 
 if TYPE_CHECKING:
     from textassay.models.source import Source
@@ -60,7 +60,7 @@ class OnnxModel:
         self.file = onnx_file(folder)
         self.kind = ONNX_INT8 if self.file.name == INT8_FILE else ONNX
         self._session = open_session(self.file, device)
-        self._pool = ThreadPoolExecutor(threads or usable_threads())
+        self._pool = ThreadPoolExecutor(threads or usable_cpus())
         self.settings = _settings(folder, self.file, self._session)
         self._tokenizer = _tokenizer(folder, self.settings)
 

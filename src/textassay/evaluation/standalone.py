@@ -29,7 +29,7 @@ from textassay.evaluation.folders import Request, refuse_folder, run_above, usua
 from textassay.evaluation.outputs import RESULTS, facts_of_run, write_tested
 from textassay.evaluation.report import Facts
 from textassay.files import cache_dir, read_json, sha256_file, sha256_files
-from textassay.models.device import find_device
+from textassay.models.device import describe_device, find_device
 from textassay.models.source import find_model
 
 UNCALIBRATED = (
@@ -63,6 +63,7 @@ def evaluate_standalone(request: Request) -> Outcome | None:
     refuse_folder(folder, path, identity, request)
     say(f"what       {identity.title}: {path}")
     device = find_device(request.device)
+    say(f"device     {describe_device(device, 'fp32')}")
     with _loadable(identity, request) as loadable:
         contender = _load(loadable, path, identity, request)
         selection = _select(contender, request.data)

@@ -6,9 +6,12 @@ import torch
 
 from textassay.errors import UsageError
 from textassay.models.processor import cpu_flags
+from textassay.threads import threads_reason
 
 # Set by Slurm where it allotted GPUs to the job or step: two list indices, the last is a count.
 ALLOTTED = {"SLURM_JOB_GPUS": "", "SLURM_STEP_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}
+# What CUDA_VISIBLE_DEVICES holds where no GPU is to be seen; Slurm writes the last one.
+NO_DEVICES = {"", "-1", "none", "void", "nodevfiles"}
 
 
 def find_device(wanted: str) -> torch.device:
@@ -34,6 +37,15 @@ def find_device(wanted: str) -> torch.device:
     return torch.device("cpu")
 
 
+def describe_device(device: torch.device, precision: str) -> str:
+    """Device and precision; of a CPU also the threads, and why they are not as torch has them."""
+    if device.type != "cpu":
+        return f"{device.type}, {precision}"
+    reason = f" ({threads_reason()})" if threads_reason() else ""
+    threads = torch.get_num_threads()
+    return f"{device.type}, {precision}, {threads} thread{'s' if threads > 1 else ''}{reason}"
+
+
 def find_precision(wanted: str, device: torch.device) -> str:
     """bf16, fp16 or fp32 for `auto`; anything else if the device can do it."""
     if wanted == "auto":
@@ -56,7 +68,7 @@ def _promise(wanted: str) -> str | None:
     if wanted == "cuda":
         return "cuda was asked for"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
-    if visible and visible != "-1":
+    if visible.lower() not in NO_DEVICES:
         return f"CUDA_VISIBLE_DEVICES={visible} allots a GPU"
     for variable, none in ALLOTTED.items():
         if os.environ.get(variable, "") not in ("", none):

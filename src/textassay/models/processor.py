@@ -1,6 +1,5 @@
-"""What the CPU can do, how many threads are ours, what malloc keeps. No torch."""
+"""What the CPU can do, and what malloc keeps. No torch."""
 
-import os
 from typing import Any
 
 # glibc's names for mallopt.
@@ -25,11 +24,6 @@ def int8_flags() -> list[str]:
     """Those of the CPU's flags that decide how INT8 is computed."""
     found = cpu_flags()
     return [flag for flag in INT8_FLAGS if flag in found]
-
-
-def usable_threads() -> int:
-    """The CPUs that this process may run on, which in a container can be fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory(libc: Any) -> None:

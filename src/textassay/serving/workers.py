@@ -17,10 +17,10 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from textassay.console import reports_errors
 from textassay.errors import TextassayError
-from textassay.models.processor import usable_threads
 from textassay.serving.logs import log
 from textassay.serving.metrics import SHARED
 from textassay.serving.settings import Settings
+from textassay.threads import usable_cpus
 
 SECONDS_BETWEEN_LOOKS = 0.2
 # What a worker may need beyond the time that its requests have, before it is killed.
@@ -31,7 +31,7 @@ class Workers:
     """The processes of `serve.py --workers N`."""
 
     def __init__(self, settings: Settings, taken: socket.socket) -> None:
-        threads = settings.threads or max(1, usable_threads() // settings.workers)
+        threads = settings.threads or max(1, usable_cpus() // settings.workers)
         self._settings = replace(settings, threads=threads)
         self._socket = taken
         self._processes: list[BaseProcess] = []

@@ -15,7 +15,7 @@ from textassay.data.encode import encode
 from textassay.data.load import Dataset, load_dataset
 from textassay.data.prompt import Prompt
 from textassay.models.classifier import build_classifier, count_parameters
-from textassay.models.device import find_device, find_precision
+from textassay.models.device import describe_device, find_device, find_precision
 from textassay.models.methods import attach, refuse_unmergeable
 from textassay.models.source import Source, find_model
 from textassay.training.arguments import training_arguments
@@ -124,8 +124,11 @@ def announce(setup: Setup) -> None:
     if setup.distillation:
         told = job.distillation
         say(f"teacher    {told.teacher}: temperature {told.temperature:g}, alpha {told.alpha:g}")
-    threads = f", {torch.get_num_threads()} threads" if setup.device.type == "cpu" else ""
-    say(f"device     {setup.device.type}, {setup.precision}{threads}")
+    say(f"device     {describe_device(setup.device, setup.precision)}")
+    if setup.arguments.num_train_epochs != job.training.num_train_epochs:
+        say(f"epochs     {setup.arguments.num_train_epochs:g}, where few rows need more than "
+            f"{job.training.num_train_epochs:g} (training.fewest_steps is "
+            f"{job.training.fewest_steps})")  # fmt: skip
     if setup.is_zero:
         zero = setup.arguments.hf_deepspeed_config.get_value("zero_optimization", {})
         offload = [what for what in ("optimizer", "param") if zero.get(f"offload_{what}")]
