@@ -15,14 +15,19 @@ from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
 from textassay.artifacts.onnx_files import ONNX, ONNX_INT8, onnx_kind
 from textassay.artifacts.onnx_model import OnnxModel
 from textassay.artifacts.weights import WEIGHTS
-from textassay.data.encode import encode_texts
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
+from textassay.data.token_ids import encode_texts
 from textassay.errors import GateError, UsageError, first_line
 from textassay.files import read_json, write_json
-from textassay.models.bottleneck import register
-from textassay.models.classifier import UNREADABLE, load_tokenizer, load_weights, skeleton
-from textassay.models.methods import is_adapter
+from textassay.models.classifier import (
+    UNREADABLE,
+    is_adapter,
+    load_tokenizer,
+    load_weights,
+    positions_of,
+    skeleton,
+)
 from textassay.models.predict import compute_logits
 from textassay.models.quantization import dequantized, is_quantized
 from textassay.models.source import SETTINGS_KEY, Source, find_model
@@ -137,15 +142,18 @@ def set_temperature(folder: Path, loaded: Loaded, temperature: float) -> None:
 
 def restore_weights(model: Any, folder: Path) -> None:
     """Put saved weights back into a model of the same make; every tensor must find its place."""
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file, load_model
 
     if is_adapter(model):
+        from textassay.models.peft_library import peft
+
         saved = load_file(folder / WEIGHTS[ADAPTER])
         _refuse_other_keys(
-            folder, set(saved), set(get_peft_model_state_dict(model, save_embedding_layers=False))
+            folder,
+            set(saved),
+            set(peft.get_peft_model_state_dict(model, save_embedding_layers=False)),
         )
-        set_peft_model_state_dict(model, saved)
+        peft.set_peft_model_state_dict(model, saved)
         return
     shards = sorted(folder.glob("model*.safetensors"))
     if len(shards) == 1:
@@ -252,7 +260,8 @@ def load_adapter(
 
     `dequantize` turns a base in 4 bits back into numbers before the adapter is put on it.
     """
-    from peft import PeftModel, get_peft_model_state_dict
+    from textassay.models.bottleneck import register
+    from textassay.models.peft_library import peft
 
     register()
     adapter = read_json(folder / ADAPTER_CONFIG)
@@ -266,14 +275,14 @@ def load_adapter(
     with safe_open(folder / WEIGHTS[ADAPTER], framework="pt") as tensors:
         saved = set(tensors.keys())
     try:
-        wrapped = PeftModel.from_pretrained(model, folder)
+        wrapped = peft.PeftModel.from_pretrained(model, folder)
     except KeyError as error:
         raise GateError(f"{folder}: the adapter has no {error.args[0]}; it is not whole.") from None
     except (RuntimeError, ValueError) as error:
         first = first_line(error)
         raise GateError(f"{folder}: does not fit its base {source.name}: {first}") from None
     _refuse_other_keys(
-        folder, saved, set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+        folder, saved, set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     )
     return wrapped, source
 
@@ -331,5 +340,4 @@ def _labels(folder: Path, config: Any) -> LabelMap:
 
 def _longest_input(tokenizer: Any, config: Any) -> int:
     """For a classifier that does not say: what tokenizer and positions allow, 512 at most."""
-    positions = getattr(config, "max_position_embeddings", None) or 512
-    return int(min(tokenizer.model_max_length, positions, 512))
+    return int(min(tokenizer.model_max_length, positions_of(config) or 512, 512))

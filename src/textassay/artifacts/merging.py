@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 
 from textassay.artifacts.hallmark import read_hallmark, restamp, verify_in_fresh_process
 from textassay.artifacts.kinds import (
@@ -37,7 +36,6 @@ def merged_classifier(folder: Path, base: str | None = None) -> Any:
     config = read_config(folder)
     settings = getattr(config, SETTINGS_KEY, None) or {}
     quantized = bool(settings.get("quantization"))
-    model: PeftModel
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries', about names that they will change
         model, _ = load_adapter(folder, config, base, dequantize=quantized)

@@ -4,15 +4,18 @@ import tempfile
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import pyarrow as pa
 
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.data.read import values
+from textassay.data.token_ids import encode_texts
 from textassay.files import cache_dir, replacing, sha256_texts
+
+if TYPE_CHECKING:
+    import datasets
 
 BATCH = 1000
 # The id of a row without a label. Not -100, which the library leaves out when it counts rows.
@@ -29,12 +32,14 @@ SCHEMA = pa.schema(
 
 def encode(
     table: pa.Table, tokenizer: Any, labels: LabelMap, max_length: int, prompt: Prompt | None
-) -> datasets.Dataset:
+) -> "datasets.Dataset":
     """`input_ids`, `labels`, `length`, `truncated` for every row, in order; no padding yet.
 
     A row whose label is null has the id `NO_LABEL`. Kept in the cache by a hash of rows, tokenizer,
     length and prompt, so that three seeds tokenise once.
     """
+    import datasets
+
     # What an earlier call cut and padded to is part of the tokenizer's text, and no part of it.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -47,28 +52,6 @@ def encode(
         with replacing(path) as scratch:
             write_batches(scratch, SCHEMA, _batches(table, tokenizer, labels, max_length, prompt))
     return datasets.Dataset.from_file(str(path))
-
-
-def encode_texts(
-    texts: list[str], tokenizer: Any, max_length: int, prompt: Prompt | None
-) -> tuple[list[list[int]], list[bool]]:
-    """Token ids of each text, cut to `max_length`, and which texts were cut.
-
-    Every text has a token: where the tokenizer adds none, an empty one is the pad token.
-    """
-    nothing = [tokenizer.pad_token_id]
-    if prompt is not None:
-        pairs = [prompt.encode(text, tokenizer, max_length) for text in texts]
-        return [ids or nothing for ids, _ in pairs], [cut for _, cut in pairs]
-    encoded = tokenizer(
-        texts,
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )
-    ids = [row or nothing for row in encoded["input_ids"]]
-    return ids, [bool(row.overflowing) for row in encoded.encodings]
 
 
 def _batches(

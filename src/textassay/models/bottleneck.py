@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from peft.config import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils import PeftType, register_peft_method
 from torch import nn
 
 from textassay.errors import UsageError
+from textassay.models.peft_library import peft
+
+PeftType = peft.utils.PeftType
 
 NAME = "bottleneck"
 # Blocks of BERT and kin (encoder.layer.3), DistilBERT (transformer.layer.3), GPT-2 (h.3), and
@@ -25,7 +25,7 @@ UP_STD = 1e-4
 
 
 @dataclass
-class BottleneckConfig(PeftConfig):
+class BottleneckConfig(peft.PeftConfig):
     """h + up(ReLU(down(h))) behind each target module, h being its output."""
 
     target_modules: list[str] | str | None = field(
@@ -44,7 +44,7 @@ class BottleneckConfig(PeftConfig):
             raise ValueError(f"bottleneck_size is {self.bottleneck_size}; it is at least 1")
 
 
-class BottleneckLayer(nn.Module, BaseTunerLayer):
+class BottleneckLayer(nn.Module, peft.tuners.tuners_utils.BaseTunerLayer):
     """A block with adapters behind it. What is asked of the block is answered by the block."""
 
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
@@ -110,7 +110,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         raise ValueError("a bottleneck adapter is never merged")
 
 
-class BottleneckModel(BaseTuner):
+class BottleneckModel(peft.tuners.tuners_utils.BaseTuner):
     """Puts a BottleneckLayer around each target module."""
 
     prefix = "bottleneck_"
@@ -149,7 +149,9 @@ def register() -> None:
     _add_member(PeftType, NAME.upper())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        register_peft_method(name=NAME, config_cls=BottleneckConfig, model_cls=BottleneckModel)
+        peft.utils.register_peft_method(
+            name=NAME, config_cls=BottleneckConfig, model_cls=BottleneckModel
+        )
 
 
 def _add_member(enum: Any, name: str) -> None:

@@ -1,6 +1,7 @@
 """A classifier out of a base model and labels: the head, the pad token, the label names."""
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -235,9 +236,21 @@ def _size(parameter: nn.Parameter) -> int:
     return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
+def is_adapter(model: Any) -> bool:
+    """Whether PEFT wraps the model. PEFT is not imported to find out."""
+    peft = sys.modules.get("peft")
+    return peft is not None and isinstance(model, peft.PeftModel)
+
+
+def positions_of(config: Any) -> int | None:
+    """How many positions a model has by its config; None where it has no limit (XLNet: -1)."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
 def refuse_too_long(model: Any, max_length: int) -> None:
     """UsageError where texts of `max_length` tokens have more positions than the model."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = positions_of(model.config)
     for name, module in model.named_modules():
         # RoBERTa and its kin count positions from the padding index on.
         if (

@@ -7,9 +7,12 @@ where autocast made them bf16. Merging, saving and everything else stays PEFT's.
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import Linear
-from peft.tuners.lora.variants import DoraLinearVariant
 from torch import nn
+
+from textassay.models.peft_library import peft
+
+Linear = peft.tuners.lora.layer.Linear
+DoraLinearVariant: Any = peft.tuners.lora.variants.DoraLinearVariant
 
 
 class FusedDoraVariant(DoraLinearVariant):
@@ -21,7 +24,7 @@ class FusedDoraVariant(DoraLinearVariant):
 
     @staticmethod
     def forward(
-        module: Linear, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
+        module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
     ) -> torch.Tensor:
         """What the layer gives, [..., out], from `x` [..., in] and its base layer's `result`."""
         base = module.get_base_layer()

@@ -3,17 +3,14 @@
 import dataclasses
 from typing import Any
 
-from peft import PeftConfig, TaskType, get_peft_model
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.tuners.lora import LoraLayer
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from textassay.config.schema import MethodSection
 from textassay.errors import UsageError, first_line
 from textassay.models.bottleneck import register
-from textassay.models.classifier import BuiltClassifier, refuse_too_long
+from textassay.models.classifier import BuiltClassifier, is_adapter, refuse_too_long
 from textassay.models.heads import LABEL_SCORING
+from textassay.models.peft_library import peft
 from textassay.models.source import SETTINGS_KEY
 
 
@@ -38,14 +35,14 @@ def attach(
     return model
 
 
-def _put_on(model: Any, config: PeftConfig, method: MethodSection) -> Any:
+def _put_on(model: Any, config: peft.PeftConfig, method: MethodSection) -> Any:
     """PEFT's model. Each of its forty methods has errors of its own; all become a UsageError."""
     if config.is_prompt_learning:
         _refuse_virtual_tokens(model, method.name)
         longest = getattr(model.config, SETTINGS_KEY)["max_seq_length"]
         refuse_too_long(model, longest + (getattr(config, "num_virtual_tokens", None) or 0))
     try:
-        return get_peft_model(model, config)
+        return peft.get_peft_model(model, config)
     except Exception as error:
         reason = first_line(error).split(". ")[0]
         if not isinstance(error, ValueError):
@@ -63,8 +60,11 @@ def _put_on(model: Any, config: PeftConfig, method: MethodSection) -> Any:
 
 
 def peft_config(
-    method: MethodSection, fresh: list[str], base_name: str, task: TaskType = TaskType.SEQ_CLS
-) -> PeftConfig:
+    method: MethodSection,
+    fresh: list[str],
+    base_name: str,
+    task: peft.TaskType = peft.TaskType.SEQ_CLS,
+) -> peft.PeftConfig:
     """PEFT's config for the method, with the fresh modules among those to save."""
     register()
     config_class = _config_class(method.name)
@@ -106,7 +106,7 @@ def _has_biases_without_a_place(model: Any) -> bool:
     return bool(getattr(model.active_peft_config, "lora_bias", False)) and any(
         module.get_base_layer().bias is None
         for module in model.modules()
-        if isinstance(module, LoraLayer)
+        if isinstance(module, peft.tuners.lora.LoraLayer)
     )
 
 
@@ -119,7 +119,7 @@ def merge(model: Any) -> Any:
     # PEFT's own unwrapping takes a module for a single layer, or (ln_tuning) forgets it.
     whole = model.get_base_model()
     for name, module in list(whole.named_modules()):
-        if isinstance(module, ModulesToSaveWrapper):
+        if isinstance(module, peft.utils.ModulesToSaveWrapper):
             whole.set_submodule(name, module.modules_to_save[model.active_adapter])
     try:
         merged: Any = model.merge_and_unload()
@@ -131,25 +131,18 @@ def merge(model: Any) -> Any:
     return merged
 
 
-def _task_of(model: Any) -> TaskType:
+def _task_of(model: Any) -> peft.TaskType:
     scores_labels = getattr(model.config, SETTINGS_KEY)["head"] == LABEL_SCORING
-    return TaskType.CAUSAL_LM if scores_labels else TaskType.SEQ_CLS
+    return peft.TaskType.CAUSAL_LM if scores_labels else peft.TaskType.SEQ_CLS
 
 
 def _refuse_virtual_tokens(model: Any, method: str) -> None:
     """Methods that put virtual tokens before the text hand over embeddings and no token ids."""
-    if hasattr(model, "score") or _task_of(model) is TaskType.CAUSAL_LM:
+    if hasattr(model, "score") or _task_of(model) is peft.TaskType.CAUSAL_LM:
         raise UsageError(
             f"method.name: {method} hides the tokens from a decoder, which then cannot find a "
             "text's last one; use it with an encoder, or lora here."
         )
-
-
-def is_adapter(model: Any) -> bool:
-    """Whether PEFT wraps the model."""
-    from peft import PeftModel
-
-    return isinstance(model, PeftModel)
 
 
 def _is_within(module: str, named: list[str]) -> bool:
@@ -160,7 +153,7 @@ def _is_within(module: str, named: list[str]) -> bool:
 
 
 def _config_class(name: str) -> Any:
-    for peft_type, config_class in PEFT_TYPE_TO_CONFIG_MAPPING.items():
+    for peft_type, config_class in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items():
         if peft_type.value.lower() == name:
             return config_class
     raise UsageError(f"method.name: this PEFT has no {name}.")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import transformers
-from peft import prepare_model_for_kbit_training
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -61,12 +60,15 @@ def loading_arguments(settings: dict[str, Any] | None) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
     try:
-        import bitsandbytes  # noqa: F401
+        import bitsandbytes
     except ImportError:
         raise UsageError(
             "model.load_in_4bit: QLoRA needs bitsandbytes; run pip install -c constraints.txt "
             "-e '.[quantization]'."
         ) from None
+    from textassay.models.peft_library import show_bitsandbytes
+
+    show_bitsandbytes(bitsandbytes)
     library = {k: v for k, v in settings.items() if k != "prepare_model_for_kbit_training"}
     return {"quantization_config": BitsAndBytesConfig(**library), "device_map": "cpu"}
 
@@ -80,7 +82,9 @@ def prepare_quantized(model: Any) -> None:
     """
     from bitsandbytes.nn.modules import Linear4bit
 
-    prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    from textassay.models.peft_library import peft
+
+    peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     backbone = f"{model.base_model_prefix}."
     for name, module in model.named_modules():
         if not isinstance(module, Linear4bit):

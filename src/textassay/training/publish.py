@@ -8,8 +8,8 @@ import numpy as np
 
 from textassay.artifacts.hallmark import stamp, verify_in_fresh_process
 from textassay.artifacts.kinds import Loaded, load_artifact, save_weights, set_temperature
-from textassay.data.encode import encode_texts
 from textassay.data.labels import LabelMap
+from textassay.data.token_ids import encode_texts
 from textassay.errors import GateError
 from textassay.evaluation.evaluate import Evaluation
 from textassay.files import replacing, write_json, write_text

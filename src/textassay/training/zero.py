@@ -1,7 +1,6 @@
 """DeepSpeed's ZeRO for a run: its configuration, and a model that is built whole beside it."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_h
 from textassay.artifacts.zero.consolidate import adapter_key
 from textassay.config.schema import DeepspeedSection
 from textassay.errors import UsageError
-from textassay.models.methods import is_adapter
+from textassay.models.classifier import is_adapter
+from textassay.threads import usable_cpus
 from textassay.training.ranks import part
 
 NEVER = 2**31 - 1
@@ -96,9 +96,9 @@ def refuse_unsaved(model: Any) -> None:
     """
     if not is_adapter(model):
         return
-    from peft import get_peft_model_state_dict
+    from textassay.models.peft_library import peft
 
-    saved = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    saved = set(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
     trained = {adapter_key(name) for name, p in model.named_parameters() if p.requires_grad}
     if saved != trained:
         method = model.active_peft_config.peft_type.value.lower()
@@ -128,7 +128,7 @@ def leave_deepspeed() -> None:
     """End what the processes do together; what comes after, the main one does alone, as ever."""
     part()
     unset_hf_deepspeed_config()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(usable_cpus())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from textassay.artifacts.doctor.weights import COPY, Stored, examine_weights, is
 from textassay.artifacts.identify import ADAPTER_CONFIG
 from textassay.artifacts.zero.checkpoint import PEFT_PREFIX
 from textassay.errors import UsageError, first_line
-from textassay.models.bottleneck import register
 from textassay.models.classifier import skeleton
 from textassay.models.heads import LABEL_SCORING
 from textassay.models.source import SETTINGS_KEY, Source, find_model, weight_files
@@ -142,7 +141,7 @@ def _examine_lora(
 def _compare_ranks(
     adapter: dict[str, Any], stored: dict[str, Stored], diagnosis: Diagnosis
 ) -> None:  # fmt: skip
-    from peft.utils.other import get_pattern_key
+    from textassay.models.peft_library import peft
 
     pattern = adapter.get("rank_pattern")
     ranks = pattern if isinstance(pattern, dict) else {}
@@ -150,7 +149,7 @@ def _compare_ranks(
         module, inside, _ = name.partition(".lora_A.")
         if not inside:
             continue
-        rank = ranks.get(get_pattern_key(ranks, module), adapter.get("r"))
+        rank = ranks.get(peft.utils.other.get_pattern_key(ranks, module), adapter.get("r"))
         if tensor.shape[:1] != (rank,):
             diagnosis.wrong(
                 f"{tensor.file.name}: {name} has rank {tensor.shape[0] if tensor.shape else 0}, "
@@ -260,20 +259,21 @@ def _compare_names(wanted: _Wanted, stored: dict[str, Stored], diagnosis: Diagno
 
 def _wanted(folder: Path, config: Any, source: Source | None) -> _Wanted:
     """Raises NotImplementedError where it cannot be known without weights."""
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from textassay.models.bottleneck import register
+    from textassay.models.peft_library import peft
 
     register()
-    peft = PeftConfig.from_pretrained(folder)
-    if peft.is_prompt_learning or getattr(peft, "layer_replication", None):
+    method = peft.PeftConfig.from_pretrained(folder)
+    if method.is_prompt_learning or getattr(method, "layer_replication", None):
         raise NotImplementedError
-    peft.inference_mode = False
+    method.inference_mode = False
     # How it would start does not matter, and some ways compute with the weights.
-    if getattr(peft, "init_lora_weights", None):
-        peft.init_lora_weights = True
+    if getattr(method, "init_lora_weights", None):
+        method.init_lora_weights = True
     model, open_keys = _model_of(config, source)
     backbone = f"{PEFT_PREFIX}{model.base_model_prefix}."
-    wrapped = get_peft_model(model, peft, low_cpu_mem_usage=True)
-    saved = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    wrapped = peft.get_peft_model(model, method, low_cpu_mem_usage=True)
+    saved = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
     return _Wanted(shapes, set(wrapped.state_dict()), open_keys, backbone)
 

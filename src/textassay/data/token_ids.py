@@ -1,0 +1,27 @@
+"""The token ids of texts, as every model reads them."""
+
+from typing import Any
+
+from textassay.data.prompt import Prompt
+
+
+def encode_texts(
+    texts: list[str], tokenizer: Any, max_length: int, prompt: Prompt | None
+) -> tuple[list[list[int]], list[bool]]:
+    """Token ids of each text, cut to `max_length`, and which texts were cut.
+
+    Every text has a token: where the tokenizer adds none, an empty one is the pad token.
+    """
+    nothing = [tokenizer.pad_token_id]
+    if prompt is not None:
+        pairs = [prompt.encode(text, tokenizer, max_length) for text in texts]
+        return [ids or nothing for ids, _ in pairs], [cut for _, cut in pairs]
+    encoded = tokenizer(
+        texts,
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )
+    ids = [row or nothing for row in encoded["input_ids"]]
+    return ids, [bool(row.overflowing) for row in encoded.encodings]
