@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from textassay.config.schema import EvaluationSection
-from textassay.evaluation.metrics import Score, confusions, paired_difference, per_class
+from textassay.evaluation.bootstrap import Counts, PairedResamples, tails
+from textassay.evaluation.metrics import Score, paired_difference, per_class
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,10 @@ def class_changes(
     settings: EvaluationSection,
 ) -> list[ClassChange]:
     """F1 and recall of every label on both sides, with paired bootstrap intervals of the gains."""
-    both, random = np.stack([ours, theirs]), np.random.default_rng(0)
-    spread = np.empty((settings.bootstrap_samples, 2, len(names)))
-    for index in range(len(spread)):
-        rows = random.integers(len(truth), size=len(truth))
-        figures = _f1_and_recall(confusions(truth[rows], both[:, rows], len(names)))
-        spread[index] = figures[:, 0] - figures[:, 1]
-    tails = [50 * (1 - settings.confidence), 50 * (1 + settings.confidence)]
-    low, high = np.percentile(spread, tails, axis=0)
+    resamples = PairedResamples(truth, [ours, theirs], len(names), settings.bootstrap_samples)
+    parts = [_f1_and_recall(first) - _f1_and_recall(second) for first, second in resamples.counts()]
+    spread = np.concatenate(parts, axis=1)
+    low, high = np.percentile(spread, tails(settings.confidence), axis=1)
     tables = (per_class(truth, ours, names), per_class(truth, theirs, names))
     return [
         ClassChange(
@@ -141,8 +138,9 @@ def class_changes(
     ]  # fmt: skip
 
 
-def _f1_and_recall(matrices: np.ndarray) -> np.ndarray:
-    """[F1 and recall, systems, labels] of confusion matrices [systems, labels, labels]."""
-    hits = np.diagonal(matrices, axis1=1, axis2=2).astype(np.float64)
-    true, predicted = matrices.sum(2), matrices.sum(1)
-    return np.stack([2 * hits / np.maximum(true + predicted, 1), hits / np.maximum(true, 1)])
+def _f1_and_recall(counts: Counts) -> np.ndarray:
+    """[F1 and recall, tables, labels]."""
+    total = counts.true + counts.predicted
+    return np.stack(
+        [2 * counts.hits / np.maximum(total, 1), counts.hits / np.maximum(counts.true, 1)]
+    )

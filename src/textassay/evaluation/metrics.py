@@ -1,15 +1,18 @@
-"""Scores of a classifier, each with a bootstrap interval.
-
-A resample draws as many rows as there are, with replacement; the interval is the percentile
-interval of its scores (Efron and Tibshirani 1993, chapter 13). Its seed is fixed: the same
-predictions give the same interval.
-"""
+"""Scores of a classifier, each with a bootstrap interval (see `bootstrap.py`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from textassay.evaluation.bootstrap import (
+    EXACT_ROWS,
+    Counts,
+    PairedResamples,
+    RowSums,
+    row_weights,
+    tails,
+)
 from textassay.models.probabilities import softmax
 
 ECE_BINS = 15
@@ -17,7 +20,6 @@ LOWER_IS_BETTER = ("loss", "log_loss", "ece")
 # Ranking is slow: rows times labels times resamples that it may cost, and the fewest resamples.
 RANKING_BUDGET = 20_000_000
 FEWEST_RESAMPLES = 200
-RANKED_AT_ONCE = 5_000_000
 HEADLINE = ("accuracy", "macro_f1")
 NAMES = (
     "accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
@@ -38,16 +40,13 @@ def score(
     truth: np.ndarray, logits: np.ndarray, confidence: float = 0.95, resamples: int = 2000
 ) -> dict[str, Score]:
     """All metrics of `NAMES` for label ids of shape [rows] and logits of shape [rows, labels]."""
-    predicted, labels = logits.argmax(1)[None], logits.shape[1]
-    drawn, tails = _drawn(truth, resamples), _tails(confidence)
-    point = confusion_metrics(confusions(truth, predicted, labels))
-    resampled = [confusions(truth[rows], predicted[:, rows], labels) for rows in drawn]
-    spread = confusion_metrics(np.concatenate(resampled))
-    scores = {
-        name: Score(float(point[name][0]), *map(float, np.percentile(spread[name], tails)))
-        for name in point
-    }
-    scores |= _probability_scores(truth, softmax(logits), drawn, tails)
+    predicted, labels = logits.argmax(1), logits.shape[1]
+    point = confusion_metrics(confusions(truth, predicted[None], labels))
+    drawn = PairedResamples(truth, [predicted], labels, resamples)
+    parts = [label_metrics(counts) for (counts,) in drawn.counts()]
+    spread = {name: np.concatenate([part[name] for part in parts]) for name in point}
+    scores = {name: _score(float(point[name][0]), spread[name], confidence) for name in point}
+    scores |= probability_scores(truth, softmax(logits), confidence, resamples)
     return {name: scores[name] for name in NAMES}
 
 
@@ -55,20 +54,15 @@ def probability_scores(
     truth: np.ndarray, probabilities: np.ndarray, confidence: float = 0.95, resamples: int = 2000
 ) -> dict[str, Score]:
     """The metrics of `NAMES` that a temperature changes: log_loss, ece, and roc_auc a little."""
-    drawn, tails = _drawn(truth, resamples), _tails(confidence)
-    return _probability_scores(truth, probabilities, drawn, tails)
-
-
-def _probability_scores(
-    truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray, tails: list[float]
-) -> dict[str, Score]:
-    scores = {"roc_auc": _roc_auc_score(truth, probabilities, drawn, tails)}
+    scores = {"roc_auc": _roc_auc_score(truth, probabilities, confidence, resamples)}
+    (spread,) = _calibration_resamples(truth, [probabilities], resamples)
     for name, function in CALIBRATED.items():
-        found = [function(truth[rows], probabilities[rows]) for rows in drawn]
-        scores[name] = Score(
-            function(truth, probabilities), *map(float, np.percentile(found, tails))
-        )
+        scores[name] = _score(function(truth, probabilities), spread[name], confidence)
     return scores
+
+
+def _score(value: float, spread: np.ndarray, confidence: float) -> Score:
+    return Score(value, *map(float, np.percentile(spread, tails(confidence))))
 
 
 def point_scores(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -90,15 +84,18 @@ def confusions(truth: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndar
 
 
 def confusion_metrics(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """Metrics of confusion matrices [n, labels, labels], each of shape [n].
+    """Metrics of confusion matrices [n, labels, labels], each of shape [n]."""
+    return label_metrics(Counts.of(matrices.astype(np.float64)))
+
+
+def label_metrics(counts: Counts) -> dict[str, np.ndarray]:
+    """Metrics of n tables of counts, each of shape [n].
 
     Averages run over the labels that occur in truth or prediction, as in scikit-learn; precision
     and recall of a label with no row count as 0. MCC is Gorodkin's R_K (2004).
     """
-    matrices = matrices.astype(np.float64)
-    rows = matrices.sum((1, 2))
-    hits = np.diagonal(matrices, axis1=1, axis2=2)
-    true, predicted = matrices.sum(2), matrices.sum(1)
+    hits, true, predicted = counts.hits, counts.true, counts.predicted
+    rows = true.sum(1)
     precision, recall = _ratio(hits, predicted), _ratio(hits, true)
     f1 = _ratio(2 * hits, true + predicted)
     present = (true + predicted) > 0
@@ -129,7 +126,7 @@ def roc_auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
 
     Labels without a row, or with all rows, have no curve and do not count; None if none is left.
     """
-    area = _areas(truth, probabilities, np.arange(len(truth))[None])[0]
+    area = _areas(truth, probabilities, np.ones((1, len(truth))))[0]
     return None if np.isnan(area) else float(area)
 
 
@@ -185,14 +182,32 @@ def calibration_change(
     confidence: float = 0.95, resamples: int = 2000,
 ) -> dict[str, Score]:  # fmt: skip
     """Log loss and ECE of the probabilities `after` minus `before`, both on the same resamples."""
-    drawn, tails = _drawn(truth, resamples), _tails(confidence)
-    found = {}
-    for name, function in CALIBRATED.items():
-        spread = [function(truth[rows], after[rows]) - function(truth[rows], before[rows])
-                  for rows in drawn]  # fmt: skip
-        value = function(truth, after) - function(truth, before)
-        found[name] = Score(value, *map(float, np.percentile(spread, tails)))
-    return found
+    spreads = _calibration_resamples(truth, [before, after], resamples)
+    return {
+        name: _score(function(truth, after) - function(truth, before),
+                     spreads[1][name] - spreads[0][name], confidence)
+        for name, function in CALIBRATED.items()
+    }  # fmt: skip
+
+
+def _calibration_resamples(
+    truth: np.ndarray, probabilities: Sequence[np.ndarray], resamples: int
+) -> list[dict[str, np.ndarray]]:
+    """Log loss and ECE on the same resamples, each of shape [resamples], for each classifier."""
+    chosen = np.arange(len(truth)), truth
+    columns, bins_of = [], []
+    for each in probabilities:
+        confidence, right, bins = _binned(truth, each)
+        columns += [-np.log(np.maximum(each[chosen], 1e-12)), right - confidence]
+        bins_of.append(bins)
+    cells, groups = np.unique(np.stack(bins_of), axis=1, return_inverse=True)
+    sums = RowSums(groups.reshape(-1), np.stack(columns, 1), resamples).sums() / len(truth)
+    scores = []
+    for index in range(len(probabilities)):
+        in_bin = cells[index] == np.arange(ECE_BINS)[:, None]
+        gaps = sums[:, :, 2 * index + 1] @ in_bin.T
+        scores.append({"log_loss": sums[:, :, 2 * index].sum(1), "ece": np.abs(gaps).sum(1)})
+    return scores
 
 
 def paired_difference(
@@ -204,16 +219,16 @@ def paired_difference(
     resamples: int = 2000,
 ) -> dict[str, Score]:
     """Accuracy and macro-F1 of predictions `ours` minus `theirs`, both on the same resamples."""
-    both = np.stack([ours, theirs])
-    drawn, tails = _drawn(truth, resamples), _tails(confidence)
-    point = confusion_metrics(confusions(truth, both, labels))
-    spread = [confusion_metrics(confusions(truth[rows], both[:, rows], labels)) for rows in drawn]
-    found = {}
-    for name in HEADLINE:
-        differences = [one[name][0] - one[name][1] for one in spread]
-        low, high = np.percentile(differences, tails)
-        found[name] = Score(float(point[name][0] - point[name][1]), float(low), float(high))
-    return found
+    point = confusion_metrics(confusions(truth, np.stack([ours, theirs]), labels))
+    spread: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE}
+    for pair in PairedResamples(truth, [ours, theirs], labels, resamples).counts():
+        first, second = map(label_metrics, pair)
+        for name in HEADLINE:
+            spread[name].append(first[name] - second[name])
+    return {
+        name: _score(float(point[name][0] - point[name][1]), np.concatenate(parts), confidence)
+        for name, parts in spread.items()
+    }
 
 
 def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> list[dict]:
@@ -227,48 +242,82 @@ def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -
     ]
 
 
-def _drawn(truth: np.ndarray, resamples: int) -> np.ndarray:
-    """The rows of each resample, shape [resamples, rows]: always the same for as many rows."""
-    return np.random.default_rng(0).integers(len(truth), size=(resamples, len(truth)))
-
-
-def _tails(confidence: float) -> list[float]:
-    """The percentiles between which the interval lies."""
-    return [50 * (1 - confidence), 50 * (1 + confidence)]
-
-
 def _roc_auc_score(
-    truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray, tails: list[float]
+    truth: np.ndarray, probabilities: np.ndarray, confidence: float, resamples: int
 ) -> Score:
     value = roc_auc(truth, probabilities)
     if value is None:
         return Score(None)
-    drawn = drawn[: max(FEWEST_RESAMPLES, RANKING_BUDGET // probabilities.size)]
-    parts = np.array_split(drawn, 1 + drawn.size // RANKED_AT_ONCE)
-    areas = np.concatenate([_areas(truth, probabilities, part) for part in parts])
-    return Score(value, *map(float, np.nanpercentile(areas, tails)))
+    if len(truth) > EXACT_ROWS:
+        return _roc_auc_of_many(truth, probabilities, value, confidence)
+    count = min(resamples, max(FEWEST_RESAMPLES, RANKING_BUDGET // probabilities.size))
+    parts = [_areas(truth, probabilities, part) for part in row_weights(len(truth), count)]
+    return Score(value, *map(float, np.nanpercentile(np.concatenate(parts), tails(confidence))))
 
 
-def _areas(truth: np.ndarray, probabilities: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Mean area under the curves for each resample of `drawn` [n, rows]; NaN without any curve.
+def _roc_auc_of_many(
+    truth: np.ndarray, probabilities: np.ndarray, value: float, confidence: float
+) -> Score:
+    """The interval from the area's standard error (DeLong, DeLong and Clarke-Pearson 1988).
 
-    Computed from ranks (Mann and Whitney 1947).
+    What a row adds to a label's area: a positive row the share of negative ones below it, a
+    negative row the share of positive ones above it. The mean over the labels is the mean of these.
     """
-    from scipy.stats import rankdata
+    from scipy.special import ndtri
 
-    rows = drawn.shape[1]
-    areas = np.full((probabilities.shape[1], len(drawn)), np.nan)
+    rows = len(truth)
+    influence = np.zeros(rows)
+    labels = [label for label in range(probabilities.shape[1])
+              if 0 < np.count_nonzero(truth == label) < rows]  # fmt: skip
+    for label in labels:
+        order, starts = _ties(probabilities[:, label])
+        positive = truth[order] == label
+        count = np.count_nonzero(positive)
+        share = np.where(positive, count, rows - count)
+        sizes = np.diff(starts, append=rows)
+        tied = np.add.reduceat(positive, starts, dtype=np.int64)
+        lower, above = _below(sizes - tied), count - _below(tied)
+        addition = np.where(positive, np.repeat(lower, sizes), np.repeat(above, sizes))
+        area = (lower * tied).sum() / count / (rows - count)
+        influence[order] += (addition / (rows - share) - area) * rows / share
+    error = influence.std() / len(labels) / np.sqrt(rows)
+    reach = float(ndtri(0.5 + confidence / 2) * error)
+    return Score(value, max(0.0, value - reach), min(1.0, value + reach))
+
+
+def _areas(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean area under the curves for each resample, [resamples]; NaN without any curve.
+
+    `weights` says how often each row is drawn, [resamples, rows]. An area is the share of pairs of
+    a positive and a negative row whose scores are in the right order (Mann and Whitney 1947).
+    """
+    areas = np.full((probabilities.shape[1], len(weights)), np.nan)
     for label in range(probabilities.shape[1]):
-        positive = truth[drawn] == label
-        count = positive.sum(1)
-        ranks = (rankdata(probabilities[drawn, label], axis=1) * positive).sum(1)
-        pairs = count * (rows - count)
+        order, starts = _ties(probabilities[:, label])
+        drawn = weights[:, order]
+        positive = np.add.reduceat(drawn * (truth[order] == label), starts, axis=1)
+        negative = np.add.reduceat(drawn, starts, axis=1) - positive
+        pairs = positive.sum(1).astype(np.float64) * negative.sum(1)
+        right = (positive * _below(negative)).sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            areas[label] = np.where(pairs > 0, (ranks - count * (count + 1) / 2) / pairs, np.nan)
+            areas[label] = np.where(pairs > 0, right / pairs, np.nan)
     defined = ~np.isnan(areas)
     with np.errstate(invalid="ignore"):
         mean: np.ndarray = np.nansum(areas, 0) / defined.sum(0)
     return mean
+
+
+def _ties(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows by their score, and where in that order each run of equal scores starts."""
+    order = np.argsort(scores)
+    ordered = scores[order]
+    return order, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def _below(counts: np.ndarray) -> np.ndarray:
+    """How many are below each run of equal scores, those in it counting half; same shape."""
+    below: np.ndarray = np.cumsum(counts, axis=-1) - counts / 2
+    return below
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
