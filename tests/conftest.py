@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.fork_server import Forked
 from tests.verifying_for_tests import verifying_here
 
 # The gate must give the same answer twice; at a desk new examples are welcome. Nothing is timed.
@@ -23,9 +24,21 @@ settings.load_profile("textassay")
 LONGEST = {"training", "jobs", "real", "test_deploy.py", "test_migrating.py", "test_newcomer.py"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--without-slow=FILE`, for tests/changed.py."""
+    told = "leave the slow tests of this file out; may be given several times"
+    parser.addoption("--without-slow", action="append", default=[], metavar="FILE", help=told)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest first, else as they stand."""
     items.sort(key=lambda item: LONGEST.isdisjoint({item.path.name, item.path.parent.name}))
+    without = set(config.getoption("--without-slow"))
+    named = [item for item in items if item.nodeid.partition("::")[0] in without]
+    left_out = {item for item in named if item.get_closest_marker("slow")}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +47,12 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TEXTASSAY_") and "__" in name:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def verified_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process publishes is verified in another one, which need not import everything."""
+    monkeypatch.setattr("textassay.artifacts.fresh_process.sys", Forked())
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tests.commands_for_tests import (
     with_defaults,
     write_all,
 )
+from tests.fork_server import python
 from tests.models_for_tests import tiny_bert
 
 from textassay.config.load import resolve_job
@@ -181,7 +181,7 @@ def test_one_bad_job_stops_a_batch_before_it_begins(model: Path) -> None:
 
 
 def _process(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / f"{script}.py"), *arguments]
+    command = [python(), str(SCRIPTS / f"{script}.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import fork_server
 
 from textassay.files import project_root
 
@@ -42,9 +43,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
+    """A clean one, in which `python` is forked."""
+    forked = fork_server.python()
     return {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(folder), "TEXTASSAY_PYTHON": sys.executable, "HF_HUB_OFFLINE": "1",
+        "PATH": f"{Path(forked).parent}:{os.environ['PATH']}",
+        "HOME": str(folder), "TEXTASSAY_PYTHON": forked, "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
 

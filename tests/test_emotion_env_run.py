@@ -6,7 +6,6 @@ import math
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from tests.commands_for_tests import Command, command, go_offline
 from tests.config.test_emotion_env import DOCUMENTED
+from tests.fork_server import python
 from tests.models_for_tests import tiny_bert
 
 import textassay
@@ -106,7 +106,7 @@ def prepare(folder: Path, rows: list[dict[str, str]], base: Path, **changes: str
 def carry_out(folder: Path, *arguments: str) -> Done:
     """A command as a user types it, with decoys in its environment."""
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(folder), "TEXTASSAY_PYTHON": sys.executable,
+        "PATH": os.environ["PATH"], "HOME": str(folder), "TEXTASSAY_PYTHON": python(),
         "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **DECOYS,
     }  # fmt: skip
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
@@ -125,7 +125,7 @@ def trained(
         TEXTASSAY_ARTIFACT__SAVE_BIN="true", TEXTASSAY_EVALUATION__BASELINES="false",
     )  # fmt: skip
     script = project_root() / "scripts" / "train_lora.py"
-    done = carry_out(folder, sys.executable, str(script), "--env_file", ".env")
+    done = carry_out(folder, python(), str(script), "--env_file", ".env")
     assert done.code == 0, done.err
     return done
 

@@ -78,10 +78,15 @@ def make_checkpoints(ranks: int, trainings: list[Training]) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as listed:
         json.dump([dataclasses.asdict(training) for training in trainings], listed)
         listed.flush()
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+        from tests.fork_server import python
+
+        command = [python(), "-m", "torch.distributed.run", "--standalone",
                    f"--nproc_per_node={ranks}", __file__, listed.name]  # fmt: skip
         done = subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            command,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         )
     assert done.returncode == 0, done.stderr[-3000:]
 

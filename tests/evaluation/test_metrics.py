@@ -6,8 +6,10 @@ import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textassay.evaluation import bootstrap, metrics
 from textassay.evaluation.metrics import (
     NAMES,
+    calibration_change,
     expected_calibration_error,
     paired_difference,
     per_class,
@@ -121,3 +123,46 @@ def test_a_paired_difference_finds_the_better_system() -> None:
     ahead = paired_difference(truth, truth, worse, 3, resamples=200)
     assert ahead["macro_f1"].low > 0
     assert ahead["accuracy"].value == pytest.approx(1 - (worse == truth).mean())
+
+
+def many_rows(rows: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Label ids, and logits that are right more often than not."""
+    random = np.random.default_rng(3)
+    truth = random.integers(labels, size=rows)
+    logits = random.normal(size=(rows, labels))
+    logits[np.arange(rows), truth] += 1.5
+    return truth, logits
+
+
+def test_many_rows_have_the_intervals_that_resampling_row_by_row_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    truth, logits = many_rows(4_000, 4)
+    exact = score(truth, logits)
+    for module in (bootstrap, metrics):
+        monkeypatch.setattr(module, "EXACT_ROWS", 1_000)
+    fast = score(truth, logits)
+    for name, wanted in exact.items():
+        found = fast[name]
+        width = wanted.high - wanted.low
+        assert found.value == wanted.value, name
+        assert abs(found.low - wanted.low) < 0.15 * width, name
+        assert abs(found.high - wanted.high) < 0.15 * width, name
+    before, after = softmax(logits), softmax(logits / 3)
+    change = calibration_change(truth, before, after)
+    monkeypatch.undo()
+    for name, wanted in calibration_change(truth, before, after).items():
+        assert change[name].low == pytest.approx(wanted.low, rel=0.05), name
+        assert change[name].high == pytest.approx(wanted.high, rel=0.05), name
+
+
+def test_resamples_are_held_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, logits = many_rows(300, 3)
+    monkeypatch.setattr(bootstrap, "HELD_AT_ONCE", 900)
+    parts = list(bootstrap.PairedResamples(truth, [logits.argmax(1)], 3, 250).counts())
+    assert [len(counts.true) for (counts,) in parts] == [100, 100, 50]
+    for (counts,) in parts:
+        assert (counts.true.sum(1) == 300).all() and (counts.hits <= counts.true).all()
+    drawn = list(bootstrap.row_weights(300, 7))
+    assert [len(part) for part in drawn] == [3, 3, 1]
+    assert all((part.sum(1) == 300).all() for part in drawn)

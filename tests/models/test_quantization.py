@@ -24,6 +24,7 @@ from tests.classifiers_for_tests import (
     stamp_as_is,
     tune,
 )
+from tests.fork_server import python
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -252,7 +253,7 @@ def test_it_comes_back_in_a_fresh_process(
     model = tune(built, wide_base_of("llama"), **lora("llama", use_dora=True))
     stamp_as_is(tmp_path, save(tmp_path, model, built.tokenizer))
     assert read_json(tmp_path / "hallmark.json")["probe"]["tolerance"] == TOLERANCE_QUANTIZED
-    done = subprocess.run([sys.executable, "-m", "textassay.artifacts.hallmark", str(tmp_path)],
+    done = subprocess.run([python(), "-m", "textassay.artifacts.hallmark", str(tmp_path)],
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     # The tolerance is for other machines: this one repeats itself.

@@ -1,10 +1,10 @@
 """The main job on real rows: SST-2 with MiniLM and LoRA, as `bash train.sh` runs it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.fork_server import python
 
 from textassay.files import project_root, read_json
 
@@ -15,9 +15,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.real_data]
 def test_sst2_reaches_its_accuracy_on_the_dev_split(real_data: Path, tmp_path: Path) -> None:
     root = project_root()
     command = [
-        sys.executable, str(root / "scripts" / "train_batch.py"),
+        python(), str(root / "scripts" / "train_batch.py"),
         str(root / "jobs" / "sst2_minilm_lora.yaml"), "--data_path", str(real_data / "sst2"),
         "--seeds", "0", "--output_dir", str(tmp_path),
+        # One less than the job has, which is in docs/results.md: 0.884 after it, 0.886 at the end.
+        "--num_train_epochs", "3",
     ]  # fmt: skip
     subprocess.run(command, check=True)
     run = tmp_path / "sst2_minilm_lora" / "seed-0"
@@ -27,5 +29,5 @@ def test_sst2_reaches_its_accuracy_on_the_dev_split(real_data: Path, tmp_path: P
     assert evaluated["eval_accuracy"] >= 0.865
     tested = read_json(run / "test_results.json")
     assert tested["verdict"].startswith("Better than TF-IDF")
-    subprocess.run([sys.executable, str(root / "scripts" / "verify.py"), str(run / "model")],
+    subprocess.run([python(), str(root / "scripts" / "verify.py"), str(run / "model")],
                    check=True)  # fmt: skip

@@ -3,12 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+from tests.fork_server import python
 
 from textassay.files import project_root
 
@@ -27,10 +27,13 @@ class Cluster:
     def shell(
         self, folder: Path, command: str, extra: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """A command line in `folder`, with nothing of this shell but what Slurm needs."""
+        """A command line in `folder`, with nothing of this shell but what Slurm needs.
+
+        The Python of jobs is forked; `extra` may name the real one.
+        """
         variables = {
             "PATH": os.environ["PATH"], "HOME": str(folder), "HF_HUB_OFFLINE": "1",
-            "SLURM_CONF": str(self.folder / "slurm.conf"), "TEXTASSAY_PYTHON": sys.executable,
+            "SLURM_CONF": str(self.folder / "slurm.conf"), "TEXTASSAY_PYTHON": python(),
             "OMP_NUM_THREADS": "1", **(extra or {}),
         }  # fmt: skip
         return subprocess.run(

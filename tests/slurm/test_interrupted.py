@@ -5,6 +5,7 @@ All of them train the same seed of the same small job, at the same time, each in
 own.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,9 +119,11 @@ def preempted(story: Story, cluster: Cluster) -> Story:
 
 
 def _submit(cluster: Cluster, clone: Path, name: str, node: str) -> str:
+    """With the real Python, as signals and kills will meet it."""
     return cluster.submit(
         clone, f"--nodelist={node} --gpus-per-node=0 --mem=2G --cpus-per-task=1 "
         f"--output={name}.log slurm/train.sbatch tiny.yaml --output_dir {name}",
+        {"TEXTASSAY_PYTHON": sys.executable},
     )  # fmt: skip
 
 

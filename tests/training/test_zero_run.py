@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from scripts.evaluate import main as evaluate
+from tests.fork_server import python
 from tests.training.killing import trained_weights
 from tests.training.zero_processes import SCRIPT, kill_after, outcome, start, train
 
@@ -230,7 +231,7 @@ def test_a_method_that_cannot_be_made_from_a_checkpoint_is_refused(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     chosen = {**settings, "method": "prompt_tuning", "num_virtual_tokens": 4}
-    code, said = outcome(start(tmp_path / "run", 2, **chosen))
+    code, said = outcome(start(tmp_path / "run", 2, executable=python(), **chosen))
     assert code == 2 and said.count("error:") == 1 and "Traceback" not in said, said
     assert "prompt_tuning as it is set here cannot be made from a ZeRO checkpoint" in said
     assert not (tmp_path / "run").exists()
@@ -249,7 +250,10 @@ def test_what_two_processes_refuse_is_said_once(
 ) -> None:
     given = tmp_path / "ds.json"
     given.write_text(config)
-    code, said = outcome(start(tmp_path / "run", 2, **settings, method="full", deepspeed=given))
+    process = start(
+        tmp_path / "run", 2, executable=python(), **settings, method="full", deepspeed=given
+    )
+    code, said = outcome(process)
     assert code == 2, said
     assert said.count("error:") == 1 and "Traceback" not in said
     assert says in said

@@ -7,17 +7,23 @@ import sys
 import time
 from pathlib import Path
 
+from tests.fork_server import python
+
 from textassay.files import project_root
 
 SCRIPT = project_root() / "scripts" / "train_deepspeed.py"
 
 
 def start(
-    folder: Path, processes: int, job_file: Path | None = None, **settings: object
+    folder: Path,
+    processes: int,
+    job_file: Path | None = None,
+    executable: str = sys.executable,
+    **settings: object,
 ) -> subprocess.Popen[str]:
     """`train_deepspeed.py JOB --output_dir folder --setting value …` in so many processes."""
     flags = [f"--{name}={value}" for name, value in settings.items()]
-    command = [sys.executable, "-m", "textassay.training.launch", str(processes), str(SCRIPT)]
+    command = [executable, "-m", "textassay.training.launch", str(processes), str(SCRIPT)]
     given = [str(job_file)] if job_file else []
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -29,8 +35,8 @@ def start(
 def train(
     folder: Path, processes: int = 2, job_file: Path | None = None, **settings: object
 ) -> str:
-    """The whole run; what it said."""
-    code, said = outcome(start(folder, processes, job_file, **settings))
+    """The whole run, in forked processes; what it said."""
+    code, said = outcome(start(folder, processes, job_file, python(), **settings))
     assert code == 0, said
     return said
 
