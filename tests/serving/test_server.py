@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from tests.commands_for_tests import assert_refused, paragraph, script
 from tests.serving.conftest import serving, until
@@ -122,6 +123,32 @@ def test_a_library_that_is_missing_is_named(artifact, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     refused = script("serve")(artifact, "--port", 0)
     assert_refused(refused, 2, "serving needs uvicorn", "pip install")
+
+
+def test_the_hubs_own_client_and_a_balancer_that_asks_by_head_are_answered(
+    artifact, tmp_path, monkeypatch
+) -> None:
+    from huggingface_hub import InferenceClient
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with serving(tmp_path, artifact) as server:
+        _, wanted = server.ask("/predict", {"inputs": "a good film"})
+        for url in (server.url, f"{server.url}/predict"):
+            found = InferenceClient(model=url, token="none").text_classification("a good film")
+            assert [(one.label, one.score) for one in found] == [
+                (one["label"], one["score"]) for one in wanted
+            ]
+            (best,) = InferenceClient(model=url, token="none").text_classification(
+                "a good film", top_k=1, function_to_apply="none"
+            )
+            assert best.label == wanted[0]["label"] and best.score != wanted[0]["score"]
+        status, answer = server.ask("/predict", {"inputs": "a", "truncation_direction": "right"})
+        assert status == 200 and len(answer) == 3
+        status, said = server.ask("/predict", {"inputs": "a", "truncation_direction": "left"})
+        assert status == 422 and "truncation_direction" in said["error"]
+        for path in ("/health", "/ready"):
+            head = httpx.head(server.url + path)
+            assert (head.status_code, head.content) == (200, b"")
 
 
 def test_the_token_comes_from_its_file(artifact, tmp_path) -> None:

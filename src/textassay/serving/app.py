@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from textassay.serving.batching import Answer
 from textassay.serving.bodies import (
     ErrorBody,
+    Parameters,
     PredictBody,
     Prediction,
     RefusedError,
@@ -75,6 +76,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         "openapi_extra": _takes(SentimentBody),
     }
 
+    # huggingface_hub's InferenceClient posts to the URL that it was given, with or without a path.
+    @app.post("/", include_in_schema=False)
     @app.post("/predict", summary="Labels, the best first", **predict_doc)
     async def predict(request: Request) -> Response:
         """As text-embeddings-inference answers: a list for a text, a list of lists for a batch."""
@@ -97,10 +100,12 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", summary="Whether the process works", responses={503: {}})
     async def health() -> Response:
         return _json({"status": "ok"}) if service.is_healthy else _json({"status": "broken"}, 503)
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", summary="Whether new requests are taken", responses={503: {}})
     async def ready() -> Response:
         """503 while the server shuts down. Files that changed since they were loaded are named."""
@@ -147,8 +152,11 @@ async def _predict(request: Request, service: Service, name: str | None) -> Resp
     if body.truncate is False:
         await _refuse_long(model, texts, is_single)
     answers = await _answers(request, service, model, texts)
-    sorted_answers = [_best_first(model, answer, body.raw_scores) for answer in answers]
-    return _json(sorted_answers[0] if is_single else sorted_answers)
+    told = body.parameters or Parameters()
+    raw = body.raw_scores or told.function_to_apply == "none"
+    sorted_answers = [_best_first(model, answer, raw)[: told.top_k] for answer in answers]
+    alone = is_single and body.parameters is None
+    return _json(sorted_answers[0] if alone else sorted_answers)
 
 
 async def _sentiment(request: Request, service: Service, name: str | None) -> Response:

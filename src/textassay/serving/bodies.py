@@ -1,7 +1,7 @@
 """What requests may hold, and what is said about those that hold something else."""
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -44,6 +44,21 @@ class _Body(BaseModel):
 Body = TypeVar("Body", bound=_Body)
 
 
+class Parameters(BaseModel):
+    """What InferenceClient.text_classification may ask for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    function_to_apply: Literal["softmax", "none"] | None = Field(
+        None, description="none: logits instead of probabilities"
+    )
+    top_k: int | None = Field(None, ge=1, description="only so many labels, the best first")
+
+
+# Written out: a reference into the model's own definitions leads nowhere in the server's schema.
+PARAMETERS = {**Parameters.model_json_schema(), "type": ["object", "null"]}
+
+
 class PredictBody(_Body):
     """The body of /predict."""
 
@@ -53,6 +68,14 @@ class PredictBody(_Body):
     raw_scores: bool = Field(False, description="logits instead of probabilities")
     truncate: bool | None = Field(
         None, description="false: refuse texts that are longer than the model reads"
+    )
+    truncation_direction: Literal["right", "Right"] | None = Field(
+        None, description="as text-embeddings-inference takes it; texts are cut at their end"
+    )
+    parameters: Annotated[Parameters | None, WithJsonSchema(PARAMETERS)] = Field(
+        None,
+        description="as huggingface_hub's InferenceClient sends them; with them the answer is a "
+        "list for each text, also for a single one",
     )
 
 
