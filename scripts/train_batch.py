@@ -8,7 +8,8 @@ from textassay.stopping import heeding_signals
 def main(runs, overrides):  # type: ignore[no-untyped-def]
     """Carry out each of JOB_FILES with all its seeds, one process a run, and sum them up.
 
-    Without a job file: jobs/quickstart.yaml. --output_dir stands for `runs`.
+    A data file or a folder may stand for a job: it is trained on with default settings and three
+    seeds. Without any: jobs/quickstart.yaml. --output_dir stands for `runs`.
     """
     from textassay.training.batch import run_jobs
 

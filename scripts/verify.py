@@ -12,10 +12,11 @@ from textassay.console import reports_errors, tell
 @click.option("--base_model_path", "--base-model-path", help="the adapter's base, where it moved")
 @reports_errors
 def main(folder: Path, base_model_path: str | None) -> None:
-    """Verify the artifact in FOLDER. Exit code 3 and the reason where it does not hold."""
+    """Verify the artifact in FOLDER, or a run's. Exit code 3 and the reason if it does not hold."""
     from textassay.artifacts.hallmark import verify
+    from textassay.config.runs import artifact_in
 
-    tell(f"verified  {verify(folder, base_model_path)}")
+    tell(f"verified  {verify(artifact_in(folder), base_model_path)}")
 
 
 if __name__ == "__main__":

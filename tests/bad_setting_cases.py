@@ -141,7 +141,8 @@ DEVICES = [
 
 JOBS = [
     Refused("no such job", "nothing.yaml", USAGE, ("nothing.yaml", "no such job file")),
-    Refused("a folder as a job", "d", USAGE, ("d: ",), {"d/train.csv": TRAIN}),
+    Refused("a folder that is no data", "d", 65, ("d: has no file for train",),
+            {"d/notes.csv": TRAIN}),
     job("a misspelt key", JOB + "training: {learning_rte: 1.0e-4}\n", "learning_rte",
         "did you mean learning_rate?"),
     job("a misspelt key of the data", "data: {pth: data.csv}\n", "data.pth",

@@ -1,12 +1,14 @@
 """What a newcomer does: `bash train.sh`, again, by force, and with a job's settings changed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.fork_server import python
 
 from textassay.files import project_root, read_json
 
@@ -23,7 +25,7 @@ def call(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProc
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
-        "TEXTASSAY_PYTHON": sys.executable,
+        "TEXTASSAY_PYTHON": python(),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
@@ -90,8 +92,23 @@ def test_two_processes_train_and_the_evaluator_tests(tmp_path: Path, real_data: 
         assert "warning" not in said.lower() and "Traceback" not in said
 
 
+def test_a_file_alone_is_a_job_that_ends_with_a_verdict(tmp_path: Path) -> None:
+    shutil.copy(project_root() / "data" / "samples" / "sentiment5_en.csv", tmp_path / "my.csv")
+    done = train(tmp_path, "my.csv", *SHORT, "--seeds", "0")
+    assert done.returncode == 0, done.stderr
+    results = read_json(tmp_path / "runs" / "my" / "seed-0" / "test_results.json")
+    *_, verdict = done.stderr.splitlines()
+    assert verdict == f"verdict    {results['verdict']}"
+    for name in ("test", "TF-IDF", "majority"):
+        assert re.search(rf"^{name} +accuracy 0\.\d+ \[.*macro-F1 0\.\d+ \[", done.stderr, re.M), (
+            name
+        )
+    assert (tmp_path / "runs" / "my" / "summary.html").is_file()
+
+
 @pytest.mark.parametrize("script", ["train_lora.py", "train_full.py"])
 def test_a_launcher_needs_no_job_file(script: str, tmp_path: Path) -> None:
+    """Processes that import what they need, in an empty home."""
     rows = project_root() / "data" / "samples" / "sentiment5_en.csv"
     shutil.copy(rows, tmp_path / "my.csv")
     done = subprocess.run(

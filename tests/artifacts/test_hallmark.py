@@ -9,8 +9,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from tests.commands_for_tests import script
 from tests.models_for_tests import tiny_bert
 
+from textassay import Classifier
 from textassay.artifacts.hallmark import (
     FILE,
     check_files,
@@ -126,6 +128,27 @@ def test_a_fresh_process_comes_to_the_same_answer(make, tmp_path) -> None:
         verify_in_fresh_process(tmp_path)
     assert "adapter_model.safetensors" in str(refused.value)
     assert "Traceback" not in str(refused.value)
+
+
+def test_what_was_changed_answers_nobody_unless_told_not_to_look(make, tmp_path) -> None:
+    make(tmp_path)
+    predict = script("predict")
+    assert predict(tmp_path, "--text", "a good film").exit_code == 0
+    flip_a_byte(tmp_path)
+    with pytest.raises(GateError, match=r"adapter_model\.safetensors was changed"):
+        Classifier.load(tmp_path)
+    assert Classifier.load(tmp_path, check_hashes=False).predict("a good film")["label"]
+    refused = predict(tmp_path, "--text", "a good film")
+    assert refused.exit_code == 3 and refused.stdout == ""
+    assert "adapter_model.safetensors was changed" in " ".join(refused.stderr.split())
+
+
+def test_the_command_takes_a_run_as_well_as_its_artifact(make, tmp_path) -> None:
+    make(tmp_path / "run" / "model")
+    (tmp_path / "run" / "config.yaml").write_text("fingerprint: something\n")
+    for place in (tmp_path / "run", tmp_path / "run" / "model"):
+        done = script("verify")(place)
+        assert done.exit_code == 0 and "5 probe rows within" in done.stdout, done.output
 
 
 def test_the_threads_of_the_process_do_not_matter(make, tmp_path) -> None:

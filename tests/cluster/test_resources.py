@@ -47,7 +47,7 @@ def test_every_form_that_slurm_has_for_a_time_is_taken(time) -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("time: 4:00:00", "in quotes in a job file"),  # a number of base 60, for YAML
+        ("time: 14400", "in quotes in a job file"),
         ("time: tomorrow", "in quotes in a job file"),
         ("mem: 64", "resources.mem"),
         ('mem: "64"', "resources.mem"),

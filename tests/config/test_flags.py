@@ -78,6 +78,8 @@ def test_an_alias_sets_what_it_stands_for(alias, launcher):
     plain = flatten(launcher.run(*needed).job)
     changed = flatten(launcher.run(*needed, f"--{alias}", "17").job)
     different = {key for key in plain if plain[key] != changed[key]} - {"name"}
+    if ALIASES[alias] == "training.num_train_epochs":
+        different -= {"training.fewest_steps"}  # nobody adds to epochs that were named
     assert different == {ALIASES[alias]}
     assert str(changed[ALIASES[alias]]).strip("[]'").removesuffix(".0") == "17"
 
@@ -214,3 +216,41 @@ def test_help_names_every_shown_flag_and_imports_no_heavy_library():
     assert done.returncode == 0, done.stderr
     for flag in ("--learning_rate", "--lora_r", "--show_config", "--seed "):
         assert flag in done.stdout
+
+
+def jobs_of(*arguments):
+    """(what is named, the job, its seeds) of each job that train.sh would carry out."""
+    taken = []
+
+    def carry_out(runs, overrides):
+        """Carry something out."""
+        taken.extend(runs)
+
+    result = CliRunner().invoke(batch_options(carry_out), [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return [(named, runs[0].job, [run.seed for run in runs]) for named, runs in taken]
+
+
+def test_data_in_the_place_of_a_job_is_trained_on_with_three_seeds(write):
+    data = write("my.csv", "text,label\na,b\n")
+    ((named, job, seeds),) = jobs_of(data)
+    assert (named, job.name, seeds) == (data, "my", [0, 42, 123])
+    assert job.data.path == str(data) and job.data.labels is None
+    assert (job.launcher, job.method.name) == ("full", "full")
+    for flags in (["--method", "lora"], ["--use_lora"], ["--model_name_or_path", "bert"]):
+        ((_, job, _),) = jobs_of(data, *flags)
+        assert (job.launcher, job.method.name) == ("lora", "lora"), flags
+    ((_, job, seeds),) = jobs_of(data.parent, "--seeds", "7")
+    assert (job.data.path, seeds) == (str(data.parent), [7])
+
+
+@pytest.mark.parametrize("flag", ["--data_path", "--data_name", "--train_file"])
+def test_data_named_by_a_flag_is_not_trained_on_as_the_quickstarts(flag):
+    ((named, job, seeds),) = jobs_of(flag, "reviews.csv")
+    assert (named, job.name, seeds) == (None, "reviews", [0, 42, 123])
+    assert job.model.max_seq_length == 128, "nothing is the quickstart's"
+
+
+def test_without_data_and_job_it_is_the_quickstart():
+    ((named, job, _),) = jobs_of("--max_steps", "3")
+    assert named.name == "quickstart.yaml" and job.name == "quickstart"

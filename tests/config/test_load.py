@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from textassay.config.job_yaml import read_yaml
 from textassay.config.load import flatten, resolve_job
-from textassay.config.schema import ELSEWHERE, SECTIONS, Job
+from textassay.config.schema import ELSEWHERE, FULL_RATE, SECTIONS, Job
 from textassay.errors import UsageError
 from textassay.files import project_root
 
@@ -46,7 +47,7 @@ def test_the_last_source_that_sets_a_value_wins_and_is_named(given, write):
     setting = {s.key: s for s in settings}["training.learning_rate"]
     winner = given[-1] if given else "default"
     assert setting.source == sources.get(winner, winner)
-    assert setting.value == resolved.training.learning_rate == RATES.get(winner, 2e-4)
+    assert setting.value == resolved.training.learning_rate == RATES.get(winner, 2e-3)
 
 
 def test_without_any_source_every_value_is_the_schemas_default():
@@ -134,6 +135,33 @@ def test_an_empty_job_file_is_a_job_of_defaults_that_bears_its_name(write):
     assert job == Job(name="plain")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10), ("0o10", 8), ("0x1F", 31), ("-3", -3), ("1e-4", 1e-4), ("5.", 5.0),
+        ("1:30", "1:30"), ("no", "no"), ("Yes", "Yes"), ("on", "on"), ("2024-01-01", "2024-01-01"),
+        ("1_000", "1_000"), ("true", True), ("~", None), ("", None), ("null", None),
+        (".inf", float("inf")), ("'010'", "010"), ("[no, yes]", ["no", "yes"]),
+    ],
+)  # fmt: skip
+def test_a_job_file_is_yaml_1_2(text, value):
+    assert read_yaml(f"key: {text}") == {"key": value}
+
+
+@pytest.mark.parametrize(
+    "content", ["training: {max_steps: 1}\ndata: {}\ntraining: {max_steps: 2}\n",
+                "training:\n  max_steps: 1\n  max_steps: 2\n"],
+)  # fmt: skip
+def test_a_key_that_stands_twice_is_refused_with_its_line(content, write):
+    said = refusal(job_file=write("my.yaml", content))
+    assert "my.yaml" in said and "stands twice" in said and "line 3" in said
+
+
+def test_labels_that_look_like_switches_are_labels(write):
+    job, _ = resolve(job_file=write("my.yaml", "data: {labels: [no, yes]}"))
+    assert job.data.labels == ["no", "yes"]
+
+
 def test_a_job_file_that_is_missing_is_named():
     assert "nowhere.yaml" in refusal(job_file=Path("nowhere.yaml"))
 
@@ -210,6 +238,30 @@ def test_the_full_launcher_tunes_every_weight_unless_told_otherwise():
     assert "full" in refusal(flags={"method.name": "lora"}, launcher="full")
 
 
+def test_all_weights_have_a_lower_learning_rate_unless_one_is_named():
+    assert job_of().training.learning_rate == 2e-3
+    assert resolve(launcher="full")[0].training.learning_rate == FULL_RATE
+    assert job_of(method__name="full", launcher="deepspeed").training.learning_rate == FULL_RATE
+    named, _ = resolve({"training.learning_rate": "0.01"}, launcher="full")
+    assert named.training.learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("flags", "fewest"),
+    [
+        ({}, 200),
+        ({"training__learning_rate": "0.1"}, 200),
+        ({"training__num_train_epochs": "1"}, 0),
+        ({"training__max_steps": "5"}, 0),
+        ({"training__num_train_epochs": "1", "training__fewest_steps": "30"}, 30),
+    ],
+)
+def test_epochs_are_added_where_neither_epochs_nor_steps_are_named(flags, fewest):
+    job = job_of(**flags)
+    assert job.training.fewest_steps == fewest
+    assert Job.model_validate(job.model_dump()) == job
+
+
 def test_a_method_that_no_library_knows_is_refused():
     assert "did you mean lora?" in refusal(flags={"method.name": "lorra"})
 
@@ -237,6 +289,22 @@ def test_a_job_for_another_launcher_is_refused_with_the_right_script(write):
 )
 def test_a_job_without_a_name_is_called_after_its_data(flags, name):
     assert resolve(flags)[0].name == name
+
+
+@pytest.mark.parametrize("name", ["my.csv", "my.tsv", "my.json", "my.jsonl", "my.Parquet"])
+def test_a_data_file_in_the_place_of_a_job_is_a_job_of_its_own(name, write):
+    job, settings = resolve({"training.max_steps": "7"}, job_file=write(name, "text,label\na,b\n"))
+    assert job.name == "my" and job.data.path and job.data.path.endswith(name)
+    assert (job.launcher, job.seeds, job.training.max_steps) == ("lora", [0], 7)
+    sources = {setting.key: setting.source for setting in settings}
+    assert sources["data.path"] == "command line" and sources["name"] == "data.path"
+
+
+def test_a_folder_in_the_place_of_a_job_is_data(tmp_path):
+    (tmp_path / "reviews").mkdir()
+    job, _ = resolve(job_file=tmp_path / "reviews", launcher="full")
+    assert (job.name, job.data.path) == ("reviews", str(tmp_path / "reviews"))
+    assert job.method.name == "full"
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "", " "])

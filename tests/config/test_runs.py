@@ -1,10 +1,12 @@
 """A run and its directory: whose it is, what it was told, whether it is finished."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import yaml
 
+from textassay.config import runs
 from textassay.config.load import flatten, resolve_job
 from textassay.config.runs import CONFIG, Run, preparing, refuse_directory, runs_of
 from textassay.config.schema import Job
@@ -31,7 +33,7 @@ OTHER = {
     "training.report_to": "tensorboard", "evaluation.confidence": "0.9",
     "evaluation.bootstrap_samples": "500", "evaluation.baselines": "false",
     "evaluation.calibrate": "false", "evaluation.probe_rows": "4", "method.r": "4",
-    "training.adam_beta1": "0.8",
+    "training.adam_beta1": "0.8", "training.fewest_steps": "300",
     "data.labels": "a,b", "model.head": "mlp", "model.load_in_4bit": "true",
     "model.bnb_4bit_quant_type": "fp4", "model.bnb_4bit_use_double_quant": "false",
     "model.bnb_4bit_compute_dtype": "float32", "artifact.save_merged": "true",
@@ -64,6 +66,13 @@ def test_another_setting_makes_another_fingerprint(key, run):
     assert other.fingerprint() != run.fingerprint()
 
 
+def test_epochs_that_were_named_have_the_fingerprint_that_they_always_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "sha256_text", json.loads)
+    run = Run(job_of({"training.num_train_epochs": "2"}), 0, tmp_path)
+    assert "fewest_steps" not in run.fingerprint()["training"]
+    assert Run(job_of({}), 0, tmp_path).fingerprint()["training"]["fewest_steps"] == 200
+
+
 def test_another_seed_makes_another_fingerprint(run):
     assert replace(run, seed=1).fingerprint() != run.fingerprint()
 
@@ -74,12 +83,12 @@ def test_name_seeds_and_device_do_not_change_the_fingerprint(flags, run):
 
 
 def test_a_job_has_one_run_for_each_seed_in_a_directory_of_its_own(tmp_path):
-    runs = runs_of(job_of({"seeds": "3,0"}), tmp_path)
-    assert [(run.seed, run.path) for run in runs] == [
+    both = runs_of(job_of({"seeds": "3,0"}), tmp_path)
+    assert [(run.seed, run.path) for run in both] == [
         (3, tmp_path / "story" / "seed-3"),
         (0, tmp_path / "story" / "seed-0"),
     ]
-    assert not any(run.force for run in runs)
+    assert not any(run.force for run in both)
 
 
 def test_a_run_is_finished_only_for_the_configuration_that_finished(run):

@@ -18,6 +18,7 @@ from textassay.files import read_json
 from textassay.models.probabilities import softmax
 from textassay.training import publish
 from textassay.training.run import run_training
+from textassay.training.trainer import AssayTrainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("verified_here")]
 FILES = {
@@ -183,6 +184,25 @@ def test_the_best_checkpoint_is_kept_wherever_it_was_evaluated(make_run) -> None
     assert results["best_checkpoint"] == f"checkpoint-{best}"
     assert results["best_metric"] == evaluations[best]
     assert state["max_steps"] in evaluations
+
+
+def test_of_equal_scores_the_one_with_the_lower_loss_is_best(make_run, monkeypatch) -> None:
+    """Ten validation rows have eleven accuracies; the first of equal ones has learned least."""
+    whole = AssayTrainer.evaluation_loop
+
+    def same_score(self, *given, **named):
+        output = whole(self, *given, **named)
+        output.metrics["eval_macro_f1"] = 0.5
+        return output
+
+    monkeypatch.setattr(AssayTrainer, "evaluation_loop", same_score)
+    run = make_run(training__learning_rate=1e-2)
+    run_training(run)
+    history = read_json(run.path / "trainer_state.json")["log_history"]
+    losses = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+    assert len(losses) == 3 and min(losses, key=losses.__getitem__) != min(losses)
+    best = read_json(run.path / "train_results.json")["best_checkpoint"]
+    assert best == f"checkpoint-{min(losses, key=losses.__getitem__)}"
 
 
 def test_a_model_that_reads_back_differently_is_not_saved(

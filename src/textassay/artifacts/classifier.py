@@ -58,17 +58,17 @@ class Classifier:
         folder: str | Path,
         base: str | None = None,
         device: str = "auto",
-        check_hashes: bool = False,
+        check_hashes: bool = True,
         threads: int | None = None,
     ) -> Self:
         """Load an artifact, or any transformers classifier, from a directory or by its hub name.
 
         Of a run its model/ is loaded. `base` names the base of an adapter where it lies elsewhere
         than the adapter says.
-        `check_hashes` also compares every file with the hallmark. `threads` is how many threads
-        work on a batch; all CPUs unless it is given. Raises GateError where the artifact is not
-        what its hallmark says, UsageError where there is none. An ONNX artifact is loaded without
-        torch.
+        Every file is compared with the hallmark, unless `check_hashes` is False. `threads` is how
+        many threads work on a batch; all CPUs unless it is given. Raises GateError where the
+        artifact is not what its hallmark says, UsageError where there is none. An ONNX artifact is
+        loaded without torch.
         """
         path = _find(folder)
         hallmark = read_hallmark(path)

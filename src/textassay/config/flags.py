@@ -31,6 +31,8 @@ ALIASES = {
     "seed": "seeds",
 }
 RESUME = "--resume_from_checkpoint="
+# What train.sh takes for data without a job: enough runs for a mean and a spread.
+SEEDS_FOR_DATA = "0,42,123"
 PRECISION_FLAGS = {"bf16": "training.bf16", "fp16": "training.fp16"}
 EPILOG = (
     "Every field of transformers' TrainingArguments and of the PEFT method's config is a flag too, "
@@ -108,7 +110,11 @@ def _one_run(
 
 
 def batch_options(function: Callable[..., Any]) -> click.Command:
-    """A Click command around `function(runs, overrides)`: any number of jobs, all their seeds."""
+    """A Click command around `function(runs, overrides)`: any number of jobs, all their seeds.
+
+    A data file or a folder is a job of its own, named after it, with three seeds; so is what
+    --data_path, --data_name or --train_file names where there is no job.
+    """
 
     @reports_errors
     def callback(job_files: tuple[Path, ...], output_dir: Path | None, **given: Any) -> None:
@@ -117,11 +123,13 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
 
         runs = []
         named: tuple[Path | None, ...] = job_files
+        data_is_named = any(given[flag] for flag in ("data_path", "data_name", "train_file"))
         if not named:  # a .env file is a job of its own
             quickstart = project_root() / "jobs" / "quickstart.yaml"
-            named = (None,) if given["env_file"] else (quickstart,)
+            named = (None,) if given["env_file"] or data_is_named else (quickstart,)
         for job_file in named:
-            job, settings = _resolve(job_file, None, given)
+            told, launcher = _told_of_data(given, job_file, data_is_named)
+            job, settings = _resolve(job_file, launcher, told)
             if given["show_config"]:
                 _print_settings(settings)
             runs.append(
@@ -135,6 +143,26 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
     where = "the directory above <job>/seed-<k> [default: runs]"
     command.params += _setting_options() + _run_controls(where)
     return command
+
+
+def _told_of_data(
+    given: dict[str, Any], job_file: Path | None, data_is_named: bool
+) -> tuple[dict[str, Any], str | None]:
+    """The flags and the launcher for data without a job; else the flags as they are, and None.
+
+    Three seeds unless seeds are named. All weights of the small default base are tuned, which
+    learns more than an adapter does; another base, or method, is left to LoRA.
+    """
+    from textassay.config.load import is_data
+
+    has_no_job = is_data(job_file) if job_file else data_is_named and not given["env_file"]
+    if not has_no_job:
+        return given, None
+    choices = ("method", "use_lora", "use_qlora", "model_name_or_path", "model_path", "student")
+    launcher = None if any(given[flag] for flag in choices) else "full"
+    if given["seeds"] is None and given["seed"] is None:
+        given = {**given, "seeds": SEEDS_FOR_DATA}
+    return given, launcher
 
 
 def _command(callback: Callable[..., None], doc: str | None) -> click.Command:

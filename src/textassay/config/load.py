@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from textassay.config.dotenv import fill_references, read_env_file, settings_in
 from textassay.config.emotion_env import emotion_settings, is_emotion_env
+from textassay.config.job_yaml import read_yaml
 from textassay.config.names import nearest
 from textassay.config.runs import settings_of_teacher
-from textassay.config.schema import SECTIONS, Job
+from textassay.config.schema import FULL_RATE, SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
 
@@ -24,6 +25,8 @@ LISTS = {
 LISTED = re.compile(r"[\w.]+|.*,.*")  # one name, or several
 BASE = "model.model_name_or_path"
 ROWS = ("data.name", "data.path", "data.train_file")  # each says which rows
+# A file of these, or a folder, may stand where a job file does.
+DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
 RAISED = "Value error, "  # what pydantic puts before the message of a ValueError
 
 
@@ -45,12 +48,16 @@ def resolve_job(
 ) -> tuple[Job, list[Setting]]:
     """Lay the sources over each other: defaults, job file, --env_file, environment, flags.
 
+    Where `job_file` is a data file or a folder, it is the job's `data.path` and names the job.
     `flags` maps a setting such as `training.learning_rate` to the text given. Raises UsageError
     with the source, the setting and what to do.
     """
     given: dict[str, Setting] = {}
     layers: list[tuple[str, Mapping[str, Any]]] = []
-    if job_file:
+    if job_file and is_data(job_file):
+        layers.append(("command line", {"data.path": str(job_file)}))
+        job_file = None
+    elif job_file:
         layers.append((str(job_file), read_job_file(job_file)))
     if env_file:
         layers += _layers_of(env_file, job_file is not None)
@@ -60,6 +67,7 @@ def resolve_job(
         for key, value in layer.items():
             given[key] = Setting(key, _listed(key, value), source)
     _apply_launcher(given, launcher)
+    _apply_rate(given)
     _apply_teacher(given, job_file)
     _apply_name(given, job_file)
     job = _checked(given)
@@ -83,6 +91,11 @@ def _layers_of(env_file: Path, beside_a_job: bool) -> list[tuple[str, Mapping[st
     return layers
 
 
+def is_data(path: Path) -> bool:
+    """Whether a path that may be a job file is data: a folder, or a file of such a name."""
+    return path.is_dir() or path.suffix.lower() in DATA_SUFFIXES
+
+
 def read_job_file(path: Path) -> dict[str, Any]:
     """The settings of a job file by dotted key."""
     if not path.is_file():
@@ -90,7 +103,7 @@ def read_job_file(path: Path) -> dict[str, Any]:
             f"{path}: there is no such job file; `ls jobs` lists those that come along."
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).replace("\n", " ")
         raise UsageError(f"{path}: is not readable as YAML: {reason}") from None
@@ -130,6 +143,13 @@ def _apply_launcher(given: dict[str, Setting], launcher: str | None) -> None:
         given["launcher"] = Setting("launcher", launcher, named.source if named else "script")
     if launcher == "full" and "method.name" not in given:
         given["method.name"] = Setting("method.name", "full", "launcher")
+
+
+def _apply_rate(given: dict[str, Setting]) -> None:
+    """All weights need a lower learning rate than an adapter, unless one is named."""
+    method, rate = given.get("method.name"), "training.learning_rate"
+    if method and str(method.value).lower() == "full":
+        given.setdefault(rate, Setting(rate, FULL_RATE, "default for full"))
 
 
 def _apply_teacher(given: dict[str, Setting], job_file: Path | None) -> None:

@@ -40,6 +40,8 @@ class Run:
     def fingerprint(self) -> str:
         """A hash of everything that may change the result. Names and the device do not."""
         content = self.job.model_dump(mode="json", exclude=self.harmless())
+        if not self.job.training.fewest_steps:  # so it is in runs of before, which do not know it
+            del content["training"]["fewest_steps"]
         given = self.job.deepspeed.config_file
         if given and Path(given).is_file():  # what it says counts, not what it is called
             content["deepspeed"]["config_file"] = sha256_file(Path(given))

@@ -85,7 +85,7 @@ def write_test_summary(
         figures = ", ".join(f"{name} {show(baseline.scores[name])}" for name in HEADLINE)
         lines.append(f"  {baseline.name}: {figures}")
     names = tuned.labels.names
-    width = max(len(name) for name in names) + 2
+    width = max(len(name) for name in ("label", *names)) + 2
     lines += ["", f"  {'label':<{width}}precision    recall        f1      rows"]
     for row in per_class(tuned.truth, tuned.predicted, names):
         figures = "".join(f"{row[key]:>10.3f}" for key in ("precision", "recall", "f1"))

@@ -1,5 +1,6 @@
 """transformers' TrainingArguments out of a run."""
 
+import math
 import warnings
 
 import torch
@@ -56,6 +57,15 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
     if run.job.launcher == "deepspeed":
         refuse_mismatches(arguments, run.job.deepspeed)
     return arguments
+
+
+def add_epochs(arguments: TrainingArguments, fewest_steps: int, rows: int) -> None:
+    """Raise the epochs until so many optimizer steps are taken on these training rows."""
+    together = arguments.per_device_train_batch_size * arguments.world_size
+    steps = math.ceil(math.ceil(rows / together) / arguments.gradient_accumulation_steps)
+    needed = math.ceil(fewest_steps / steps)
+    if arguments.max_steps < 0 and needed > arguments.num_train_epochs:
+        arguments.num_train_epochs = needed
 
 
 def optimizer_in_4_bits(device: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from textassay.artifacts.hallmark import FILE
 from textassay.evaluation.calibrate import Calibration
-from textassay.evaluation.evaluate import Evaluation, compare_with_baselines
+from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_baselines
 from textassay.evaluation.outputs import facts_of_run, write_tested
 from textassay.evaluation.plots import plot_learning_curves
 from textassay.files import sha256_file, write_json
@@ -36,11 +36,12 @@ def write_validated(
     write_json(run.path / "all_results.json", facts_of_run(run.path).figures)
 
 
-def write_test_results(setup: Setup, tested: Evaluation) -> None:
-    """What the artifact did on the test rows, beside the baselines, for programs and people."""
+def write_test_results(setup: Setup, tested: Evaluation) -> list[Baseline]:
+    """What the artifact did on the test rows, beside the baselines, which are returned."""
     run = setup.run
     baselines = []
     if run.job.evaluation.baselines:
         baselines = compare_with_baselines(tested, setup.dataset.splits["train"])
     stamp = {"hallmark": sha256_file(run.model_dir / FILE)}
     write_tested(run.path, tested, baselines, facts_of_run(run.path), stamp)
+    return baselines

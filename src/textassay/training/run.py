@@ -21,11 +21,12 @@ from textassay.config.runs import PROVENANCE, Run, is_left_alone, preparing, ref
 from textassay.console import say
 from textassay.data.split import sample
 from textassay.evaluation.calibrate import Calibration, calibrate
-from textassay.evaluation.evaluate import Evaluation, evaluate, stamped_figures
-from textassay.evaluation.report import show, show_change
+from textassay.evaluation.evaluate import Baseline, Evaluation, evaluate, stamped_figures
+from textassay.evaluation.report import show, show_change, verdict
 from textassay.files import sha256_file, write_json
 from textassay.models import cpu
 from textassay.stopping import stop_if_asked
+from textassay.training.arguments import add_epochs
 from textassay.training.beside_teacher import stand_beside_teacher
 from textassay.training.card import model_card
 from textassay.training.carry_over import WEIGHTS, carry_over, is_part, newest_part
@@ -90,15 +91,14 @@ def run_training(run: Run) -> None:
     tested = None if setup.is_zero else _evaluate(setup, loaded, "test")
     if tested and setup.distillation:
         stand_beside_teacher(run, setup.distillation.teacher, tested)
-    if tested:
-        write_test_results(setup, tested)
+    baselines = write_test_results(setup, tested) if tested else []
     run.finish(
         {
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "hallmark": sha256_file(run.model_dir / FILE),
         }
     )
-    _say_outcome(run, validated, calibration, tested)
+    _say_outcome(run, validated, calibration, tested, baselines)
 
 
 def _train(setup: Setup) -> Training:
@@ -107,6 +107,7 @@ def _train(setup: Setup) -> Training:
     if run.job.training.is_zero_shot():
         return _leave_untrained(setup)
     rows = setup.rows()
+    add_epochs(setup.arguments, run.job.training.fewest_steps, len(rows["train"]))
     if setup.device.type == "cpu":
         cpu.speed_up(setup.model, setup.precision)
     with preparing(run) if is_main() else nullcontext():
@@ -286,18 +287,24 @@ def _origin(setup: Setup) -> dict[str, Any]:
 
 
 def _say_outcome(
-    run: Run, validated: Evaluation, calibration: Calibration, tested: Evaluation | None
+    run: Run,
+    validated: Evaluation,
+    calibration: Calibration,
+    tested: Evaluation | None,
+    baselines: list[Baseline],
 ) -> None:
-    for split, found in (("validation", validated), ("test", tested)):
-        if found and (split == "test" or not tested):
-            say(f"{split:<11}accuracy {show(found.scores['accuracy'])}, "
-                f"macro-F1 {show(found.scores['macro_f1'])}")  # fmt: skip
+    shown = [("test", tested.scores)] if tested else [("validation", validated.scores)]
+    shown += [(baseline.name, baseline.scores) for baseline in baselines]
+    for name, scores in shown:
+        accuracy, macro_f1 = show(scores["accuracy"]), show(scores["macro_f1"])
+        say(f"{name:<11}accuracy {accuracy}, macro-F1 {macro_f1}")
     changes = [f"{found.split} ece {show_change(found.calibrated, 'ece')}"
                for found in (validated, tested) if found and found.calibrated]  # fmt: skip
     outcome = f": {', '.join(changes)}" if changes else ""
     say(f"calibrated {calibration.sentence()}{outcome}")
     if tested:
         say(f"report     {run.path / 'report.html'}")
+        say(f"verdict    {verdict(baselines, len(tested.truth))}")
     else:
         say(f"test       is the evaluator's: bash eval.sh {run.path}")
 

@@ -47,11 +47,25 @@ class AssayTrainer(Trainer):
         return SequentialSampler(eval_dataset)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Save whenever an evaluation is the best so far, or the best would be lost."""
+        """Save whenever an evaluation is the best so far, or the best would be lost.
+
+        Of equal ones the one with the lower loss is better: on few rows many are equal.
+        """
         best = super()._determine_best_metric(metrics, trial)
+        if not best and self._ties_with_lower_loss(metrics):
+            self.state.best_global_step = self.state.global_step
+            best = True
         if best:
             self.control.should_save = True
         return best
+
+    def _ties_with_lower_loss(self, metrics: dict[str, float]) -> bool:
+        if metrics[f"eval_{self.args.metric_for_best_model}"] != self.state.best_metric:
+            return False
+        best = self.state.best_global_step
+        losses = [entry["eval_loss"] for entry in self.state.log_history
+                  if entry["step"] == best and "eval_loss" in entry]  # fmt: skip
+        return bool(losses) and metrics["eval_loss"] < losses[-1]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: the library walks all modules for it at every step."""
