@@ -114,6 +114,17 @@ def test_a_quota_limits_the_threads(machine: Path, monkeypatch: pytest.MonkeyPat
     assert threads.usable_cpus() == 1
 
 
+def test_a_quota_is_shared_by_processes_that_start_together(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(machine, 1)
+    monkeypatch.setattr(threads, "_quota", lambda: 2.0)
+    for given, each in (({}, "1"), ({COUNT: "3"}, "3")):
+        environment = settled(**given)
+        threads.share_threads(2, environment)
+        assert environment[COUNT] == each
+
+
 @pytest.fixture
 def busy_machine() -> Iterator[None]:
     """As many busy processes as there are CPUs."""

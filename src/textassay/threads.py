@@ -43,6 +43,15 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
         environment[OURS] = " ".join(name for name in settled if name != REASON)
 
 
+def share_threads(processes: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Give each of so many processes that start together its share of the CPUs.
+
+    A number that the user has set is each one's; one that `settle_threads` set is shared.
+    """
+    if COUNT in environment.get(OURS, "").split() or COUNT not in environment:
+        environment[COUNT] = str(max(1, usable_cpus() // processes))
+
+
 def _settings(environment: MutableMapping[str, str]) -> dict[str, str]:
     """The variables to set, with the reason under REASON; none where OpenMP's own are right."""
     settings = {}

@@ -244,7 +244,7 @@ def test_data_in_the_place_of_a_job_is_trained_on_with_three_seeds(write):
     assert (job.data.path, seeds) == (str(data.parent), [7])
 
 
-@pytest.mark.parametrize("flag", ["--data_path", "--data_name", "--train_file"])
+@pytest.mark.parametrize("flag", ["--data_path", "--dataset_name", "--data_name", "--train_file"])
 def test_data_named_by_a_flag_is_not_trained_on_as_the_quickstarts(flag):
     ((named, job, seeds),) = jobs_of(flag, "reviews.csv")
     assert (named, job.name, seeds) == (None, "reviews", [0, 42, 123])

@@ -123,7 +123,7 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
 
         runs = []
         named: tuple[Path | None, ...] = job_files
-        data_is_named = any(given[flag] for flag in ("data_path", "data_name", "train_file"))
+        data_is_named = _names_data(given)
         if not named:  # a .env file is a job of its own
             quickstart = project_root() / "jobs" / "quickstart.yaml"
             named = (None,) if given["env_file"] or data_is_named else (quickstart,)
@@ -145,6 +145,13 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
     return command
 
 
+def _names_data(given: dict[str, Any]) -> bool:
+    """Whether a flag says which rows, by whatever name."""
+    from textassay.config.load import ROWS
+
+    return not _overrides(given).keys().isdisjoint(ROWS)
+
+
 def _told_of_data(
     given: dict[str, Any], job_file: Path | None, data_is_named: bool
 ) -> tuple[dict[str, Any], str | None]:
@@ -153,14 +160,14 @@ def _told_of_data(
     Three seeds unless seeds are named. All weights of the small default base are tuned, which
     learns more than an adapter does; another base, or method, is left to LoRA.
     """
-    from textassay.config.load import is_data
+    from textassay.config.load import BASE, is_data
 
     has_no_job = is_data(job_file) if job_file else data_is_named and not given["env_file"]
     if not has_no_job:
         return given, None
-    choices = ("method", "use_lora", "use_qlora", "model_name_or_path", "model_path", "student")
-    launcher = None if any(given[flag] for flag in choices) else "full"
-    if given["seeds"] is None and given["seed"] is None:
+    chosen = _overrides(given).keys()
+    launcher = "full" if chosen.isdisjoint({"method.name", BASE}) else None
+    if "seeds" not in chosen:
         given = {**given, "seeds": SEEDS_FOR_DATA}
     return given, launcher
 

@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor(INT, _Loader.construct_integer)
 for tag, pattern, first in (
     (BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    (NULL, r"~|null|Null|NULL|", "~nN\0"),
+    (NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     (INT, r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     (
         FLOAT,
@@ -51,7 +51,6 @@ for tag, pattern, first in (
     ),
 ):
     _Loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), list(first))
-_Loader.add_implicit_resolver(NULL, re.compile("^$"), [""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<"])
 
 

@@ -63,10 +63,7 @@ class PairedResamples:
     def counts(self) -> Iterator[list[Counts]]:
         """Part by part, the counts of each classifier on the resamples of that part."""
         random = np.random.default_rng(0)
-        width = max(len(self._shares), self._labels)
-        left, at_once = self._resamples, max(1, HELD_AT_ONCE // width)
-        while left:
-            size = min(left, at_once)
+        for size in _parts(self._resamples, max(len(self._shares), self._labels)):
             drawn = random.multinomial(self._rows, self._shares, size=size).astype(np.float64)
             true = self._sum(drawn, self._true)
             yield [
@@ -74,7 +71,6 @@ class PairedResamples:
                        self._sum(drawn, predicted))
                 for predicted in self._predicted
             ]  # fmt: skip
-            left -= size
 
     def _sum(self, drawn: np.ndarray, label: np.ndarray) -> np.ndarray:
         """[resamples, labels] of [resamples, cells]: how many drawn rows have each label."""
@@ -131,9 +127,13 @@ class RowSums:
 def row_weights(rows: int, resamples: int) -> Iterator[np.ndarray]:
     """Part by part, how often each row is drawn by each resample: [resamples of the part, rows]."""
     random = np.random.default_rng(0)
-    left, at_once = resamples, max(1, HELD_AT_ONCE // rows)
-    while left:
-        size = min(left, at_once)
+    for size in _parts(resamples, rows):
         drawn = random.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
         yield np.bincount(drawn.reshape(-1), minlength=size * rows).reshape(size, rows)
-        left -= size
+
+
+def _parts(resamples: int, width: int) -> Iterator[int]:
+    """How many resamples of so many numbers each are held at once, until all have been."""
+    at_once = max(1, HELD_AT_ONCE // width)
+    for start in range(0, resamples, at_once):
+        yield min(at_once, resamples - start)

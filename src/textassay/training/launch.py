@@ -6,7 +6,6 @@ with 1 and a traceback of its own.
 """
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -26,7 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from textassay.console import INTERRUPTED, reports_errors
 from textassay.errors import TextassayError
 from textassay.stopping import SECONDS_BETWEEN_LOOKS, asked_to_stop, heeding_signals, settled
-from textassay.threads import usable_cpus
+from textassay.threads import share_threads
 
 ON_A_CPU = 2
 # SIGTERM is ours: see _passing_on.
@@ -62,7 +61,7 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
 
     With a meeting they are this node's part of them. TextassayError if the others do not come.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // count)))
+    share_threads(count)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         with TemporaryDirectory(prefix="textassay-launch-", ignore_cleanup_errors=True) as folder:
