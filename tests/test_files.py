@@ -73,6 +73,29 @@ def test_a_directory_takes_the_place_of_what_was_there(before, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("fails", ["to move the new one", "between the two"])
+def test_of_two_renames_the_second_may_fail(fails, tmp_path, monkeypatch):
+    path, rename = tmp_path / "model", Path.rename
+    write_text(path / "old.txt", "old")
+
+    def interrupted(self, target):
+        rename(self, target)
+        if self == path:
+            raise KeyboardInterrupt
+
+    def refuse(self, target):
+        raise OSError(5, "Input/output error", str(self))
+
+    if fails == "between the two":
+        monkeypatch.setattr(Path, "rename", interrupted)
+    else:
+        monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises((OSError, KeyboardInterrupt)), replacing(path) as scratch:
+        scratch.mkdir()
+    assert [p.name for p in path.iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_interrupted_directory_leaves_the_old_one(tmp_path):
     path = tmp_path / "model"
     write_text(path / "old.txt", "old")

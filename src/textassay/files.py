@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from textassay.temporary import private_folder
+
+# What a directory that is being replaced is called meanwhile.
+OLD = ".old"
+
 
 def project_root() -> Path:
     """The folder that holds `jobs/`, `data/` and `scripts/` (TEXTASSAY_HOME, or this checkout)."""
@@ -17,9 +22,30 @@ def project_root() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where tokenised rows and baseline scores are kept between runs (TEXTASSAY_CACHE)."""
+    """Where tokenised rows and baseline scores are kept between runs (TEXTASSAY_CACHE).
+
+    For a user without a home directory it lasts as long as the machine is up.
+    """
     named = os.environ.get("TEXTASSAY_CACHE")
-    return Path(named) if named else Path("~/.cache/textassay").expanduser()
+    if named:
+        return Path(named)
+    try:
+        return Path("~/.cache/textassay").expanduser()
+    except RuntimeError:  # no HOME, and the user database does not know this user
+        return private_folder() / "cache"
+
+
+def cache_folder(name: str) -> Path:
+    """A folder in the cache, or one that lasts as long as the machine is up if it is read-only."""
+    folder = cache_dir() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        folder = private_folder() / "cache" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 @contextmanager
@@ -36,7 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch = holder / path.name
         yield scratch
         if scratch.is_dir() and path.exists():
-            path.rename(holder / f"{path.name}.old")
+            path.rename(holder / OLD)
         scratch.replace(path)
     except OSError as error:
         # A full disk does not say which file it was, and nobody knows the scratch path.
@@ -46,6 +72,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         if holder:
+            # Before anything is removed: the second of two renames may fail, or never come.
+            if (holder / OLD).exists() and not path.exists():
+                (holder / OLD).rename(path)
             shutil.rmtree(holder, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textassay.config.dotenv import read_env_file, settings_in
+from textassay.config.dotenv import hub_is_off, read_env_file, settings_in
 from textassay.config.load import flatten
 from textassay.config.schema import Job
 from textassay.errors import UsageError
@@ -57,3 +57,14 @@ def test_export_quotes_and_comments_are_read_as_shells_do(write):
 def test_an_env_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere\.env"):
         read_env_file(tmp_path / "nowhere.env")
+
+
+@pytest.mark.parametrize("value", ["", "0", "1", "false", "TRUE", "no", "Yes", "off", "on", "2"])
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_the_hub_is_off_by_the_values_that_its_library_knows(name, value, monkeypatch) -> None:
+    from huggingface_hub import constants
+
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, value)
+    assert hub_is_off() == constants._is_true(value)

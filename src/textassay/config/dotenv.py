@@ -12,6 +12,15 @@ REFERENCE = re.compile(r"\$\{(\w+)\}")
 ENCODING = "utf-8-sig"  # Notepad puts a byte-order mark before the first name
 
 
+def hub_is_off() -> bool:
+    """Whether the hub must not be asked, by the variables and values that huggingface_hub knows.
+
+    Read at every call: the library reads them when it is imported.
+    """
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.lower() in ("1", "true", "yes", "on")
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """The variables of a `.env` file; nothing is put into the process's environment.
 

@@ -1,6 +1,5 @@
 """Tokenised rows, made once and kept on disk, memory-mapped."""
 
-import tempfile
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,7 @@ from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.data.read import values
 from textassay.data.token_ids import encode_texts
-from textassay.files import cache_dir, replacing, sha256_texts
+from textassay.files import cache_folder, replacing, sha256_texts
 
 if TYPE_CHECKING:
     import datasets
@@ -79,14 +78,3 @@ def write_batches(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatc
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-
-
-def cache_folder(name: str) -> Path:
-    """One in the cache, or one for as long as the machine is up where that cannot be written."""
-    folder = cache_dir() / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"textassay-{name}"

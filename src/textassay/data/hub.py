@@ -1,7 +1,6 @@
 """Data sets from the Hugging Face hub."""
 
-import os
-
+from textassay.config.dotenv import hub_is_off
 from textassay.data.read import Rows, table_rows
 from textassay.errors import DataError, first_line
 
@@ -14,7 +13,7 @@ def read_hub(name: str, config: str | None) -> dict[str, list[Rows]]:
     import datasets
     from huggingface_hub import HfApi
 
-    offline = bool(os.environ.get("HF_HUB_OFFLINE"))
+    offline = hub_is_off()
     try:
         if not offline:  # load_dataset retries for half a minute; this call does not
             HfApi().dataset_info(name, timeout=HUB_TIMEOUT_SECONDS)

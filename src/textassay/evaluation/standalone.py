@@ -1,6 +1,5 @@
 """The standalone evaluator: whatever can predict, on any rows, with the files that a run has."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from textassay.evaluation.report import Facts
 from textassay.files import cache_dir, read_json, sha256_file, sha256_files
 from textassay.models.device import describe_device, find_device
 from textassay.models.source import find_model
+from textassay.temporary import temporary_folder
 
 UNCALIBRATED = (
     "A checkpoint is not calibrated; the artifact that a run makes of it is, so log_loss, ece and "
@@ -132,9 +132,9 @@ def _loadable(identity: Identity, request: Request) -> Iterator[Path]:
         say(f"weights    consolidated and kept: {kept}")
         yield kept
     else:
-        with tempfile.TemporaryDirectory(prefix="textassay-") as scratch:
-            consolidate(plan, Path(scratch) / "model")
-            yield Path(scratch) / "model"
+        with temporary_folder("consolidated") as scratch:
+            consolidate(plan, scratch / "model")
+            yield scratch / "model"
 
 
 def _load(loadable: Path, path: Path, identity: Identity, request: Request) -> Contender:

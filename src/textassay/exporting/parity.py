@@ -5,7 +5,6 @@ its logits for the texts: nothing of the process that made it can help.
 """
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from textassay.artifacts.fresh_process import run_in_fresh_process
 from textassay.artifacts.hallmark import verify
 from textassay.console import reports_errors
 from textassay.files import read_json
+from textassay.temporary import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def logits_in_fresh_process(folder: Path, texts: list[str]) -> np.ndarray:
 
     Raises GateError with what that process says if it fails.
     """
-    with tempfile.TemporaryDirectory(prefix="textassay-") as scratch:
-        given, found = Path(scratch) / "texts.json", Path(scratch) / "logits.npy"
+    with temporary_folder("parity") as scratch:
+        given, found = scratch / "texts.json", scratch / "logits.npy"
         given.write_text(json.dumps(texts))
         arguments = [str(path) for path in (folder, given, found)]
         complaint = "what was written does not hold"

@@ -1,7 +1,6 @@
 """Where a base model comes from: a directory, the hub's cache, a package, or the hub."""
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from textassay.config.dotenv import hub_is_off
 from textassay.errors import UsageError, first_line
 from textassay.files import sha256_file, sha256_files
 
@@ -88,7 +88,7 @@ def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def find_model(name: str, revision: str | None = None) -> Source:
     """Resolve a directory or hub name: directory, local hub cache, packaged copy, hub.
 
-    Never touches the network when HF_HUB_OFFLINE is set. Raises UsageError with what was tried.
+    Never touches the network when `hub_is_off()`. Raises UsageError with what was tried.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -143,11 +143,6 @@ def packaged_folder(name: str, revision: str | None) -> Path | None:
         return None
     spec = importlib.util.find_spec(PACKAGED[name][0])
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
-
-
-def hub_is_off() -> bool:
-    """Whether the network must not be touched."""
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
 
 
 def _on_hub(name: str, revision: str | None) -> Source | str:

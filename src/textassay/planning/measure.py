@@ -1,10 +1,8 @@
 """A short trial: real steps of the real run on this machine, timed."""
 
 import math
-import tempfile
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -13,6 +11,7 @@ from textassay.config.runs import Run
 from textassay.console import say
 from textassay.errors import UsageError
 from textassay.models import cpu
+from textassay.temporary import temporary_folder
 from textassay.training.arguments import add_epochs
 from textassay.training.setup import Setup, assemble
 from textassay.training.trainer import AssayTrainer, build_trainer
@@ -63,8 +62,8 @@ def measure(run: Run) -> Trial:
             "--measure: takes steps of a run that is one process and trains, so of the launchers "
             "full and lora; leave it out."
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        setup = assemble(replace(run, path=Path(scratch) / "trial"))
+    with temporary_folder("trial") as scratch:
+        setup = assemble(replace(run, path=scratch / "trial"))
         say(f"measuring  {STEPS} steps on this machine ({setup.device.type}, {setup.precision})")
         return _try(setup)
 

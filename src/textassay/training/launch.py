@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 
 import psutil
 import torch
@@ -25,6 +24,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from textassay.console import INTERRUPTED, reports_errors
 from textassay.errors import TextassayError
 from textassay.stopping import SECONDS_BETWEEN_LOOKS, asked_to_stop, heeding_signals, settled
+from textassay.temporary import temporary_folder
 from textassay.threads import share_threads
 
 ON_A_CPU = 2
@@ -64,8 +64,8 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
     share_threads(count)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
-        with TemporaryDirectory(prefix="textassay-launch-", ignore_cleanup_errors=True) as folder:
-            notes = DefaultLogsSpecs(log_dir=folder)
+        with temporary_folder("launch") as folder:
+            notes = DefaultLogsSpecs(log_dir=str(folder))
             config = _meet(count, meeting, notes) if meeting else _alone(count, notes)
             with _passing_on():
                 elastic_launch(config, command[0])(*command[1:])

@@ -10,9 +10,8 @@ from transformers import AutoModel
 from textassay.artifacts.identify import ADAPTER, MODEL, identify
 from textassay.artifacts.kinds import load_artifact, save_weights
 from textassay.artifacts.merging import merged_classifier
-from textassay.data.encode import cache_folder
 from textassay.errors import GateError, UsageError
-from textassay.files import read_json, replacing, sha256_text, write_json
+from textassay.files import cache_folder, read_json, replacing, sha256_text, write_json
 from textassay.models.classifier import load_tokenizer
 from textassay.models.shortening import keep_layers
 from textassay.models.source import SETTINGS_KEY, Source

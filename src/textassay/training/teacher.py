@@ -15,12 +15,12 @@ from textassay.artifacts.hallmark import FILE, read_hallmark
 from textassay.config.runs import is_run
 from textassay.config.schema import DistillationSection
 from textassay.console import say
-from textassay.data.encode import cache_folder, write_batches
+from textassay.data.encode import write_batches
 from textassay.data.labels import LabelMap
 from textassay.data.load import Dataset
 from textassay.data.read import values
 from textassay.errors import UsageError
-from textassay.files import replacing, sha256_file, sha256_files, sha256_texts
+from textassay.files import cache_folder, replacing, sha256_file, sha256_files, sha256_texts
 from textassay.models.source import find_model
 from textassay.training.progress import SECONDS_BETWEEN_LINES
 
