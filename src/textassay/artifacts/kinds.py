@@ -12,6 +12,7 @@ from safetensors import safe_open
 from transformers import AutoConfig
 
 from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
+from textassay.artifacts.label_config import label_names, unsupported_problem
 from textassay.artifacts.onnx_files import ONNX, ONNX_INT8, onnx_kind
 from textassay.artifacts.onnx_model import OnnxModel
 from textassay.artifacts.weights import WEIGHTS
@@ -319,11 +320,14 @@ def _refuse_empty_tensors(folder: Path) -> None:
 
 def _labels(folder: Path, config: Any) -> LabelMap:
     """The labels of the config; `label_mapping.json`, where it is, must say the same."""
-    if sorted(config.id2label) != list(range(len(config.id2label))):
-        raise GateError(f"{folder}: config.json: id2label does not count from 0; it was changed.")
-    names = tuple(config.id2label[index] for index in range(len(config.id2label)))
-    if len(set(names)) < len(names):
-        raise GateError(f"{folder}: config.json: id2label has a name twice; it was changed.")
+    content = config.to_dict()
+    try:
+        names = label_names(content)
+    except ValueError as error:
+        raise GateError(f"{folder}: config.json: {error}; it was changed.") from None
+    problem = unsupported_problem(content)
+    if problem:
+        raise GateError(f"{folder}: config.json: {problem}; nothing was answered.")
     mapping = folder / "label_mapping.json"
     if mapping.is_file():
         try:

@@ -12,6 +12,7 @@ from transformers import (
 )
 
 from textassay.artifacts.doctor.findings import Diagnosis, read_object
+from textassay.artifacts.label_config import label_names, unsupported_problem
 from textassay.data.labels import LabelMap
 from textassay.errors import first_line
 from textassay.models.classifier import VOCABULARIES
@@ -51,24 +52,20 @@ def examine_labels(
     folder: Path, config: Any, hallmark: dict[str, Any] | None, diagnosis: Diagnosis
 ) -> None:
     """The label names of config, mapping and hallmark must be the same, and be names."""
-    by_id = config.id2label
-    if sorted(by_id) != list(range(len(by_id))):
-        diagnosis.wrong(
-            f"{CONFIG}: the keys of id2label are {list(by_id)}, not 0, 1, 2 and so on.", NAME_THEM
-        )
+    content = config.to_dict()
+    try:
+        names = list(label_names(content))
+    except ValueError as error:
+        diagnosis.wrong(f"{CONFIG}: {error}.", NAME_THEM)
         return
-    names = [str(by_id[index]) for index in range(len(by_id))]
     diagnosis.facts["labels"] = names
-    if len(names) == 1:
+    problem = unsupported_problem(content)
+    if problem:
+        diagnosis.wrong(f"{CONFIG}: {problem}.", "Use a model that chooses one of several labels.")
+    if not _is_inverse(config.label2id, names):
         diagnosis.wrong(
-            f"{CONFIG}: id2label names one label, so this is a regression and no classifier.",
-            "Train it with at least two labels.",
-        )
-    if len(set(names)) < len(names):
-        diagnosis.wrong(f"{CONFIG}: id2label gives two labels the same name: {names}.", NAME_THEM)
-    elif not _is_inverse(config.label2id, names):
-        diagnosis.wrong(
-            f"{CONFIG}: label2id is {config.label2id} where id2label is {by_id}.", ONE_ORDER
+            f"{CONFIG}: label2id is {config.label2id} where id2label is {config.id2label}.",
+            ONE_ORDER,
         )
     _compare_mapping(folder / MAPPING, names, diagnosis)
     if hallmark is not None and hallmark["labels"] != names:
