@@ -8,7 +8,7 @@ from tests.tables_for_tests import pairs_of
 from textassay.config.schema import DataSection
 from textassay.data.load import SPLITS, load_dataset, load_rows
 from textassay.data.read import read_file
-from textassay.data.split import normalized
+from textassay.data.words import normalized
 from textassay.errors import DataError, UsageError
 from textassay.files import project_root
 

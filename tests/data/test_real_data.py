@@ -11,7 +11,7 @@ from textassay.config.schema import DataSection
 from textassay.data.catalog import read_entry
 from textassay.data.load import load_dataset
 from textassay.data.read import read_file
-from textassay.data.split import normalized
+from textassay.data.words import normalized
 from textassay.files import project_root
 
 pytestmark = pytest.mark.real_data

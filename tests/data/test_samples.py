@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from textassay.data.read import read_file
-from textassay.data.split import normalized
+from textassay.data.words import normalized
 from textassay.files import project_root
 
 SENTIMENTS = ["very negative", "negative", "neutral", "positive", "very positive"]

@@ -11,11 +11,11 @@ from tests.tables_for_tests import TEXTS, pairs_of, table_of
 from textassay.data.split import (
     cut,
     group_ids,
-    normalized,
     overlap,
     refuse_lonely_labels,
     sample,
 )
+from textassay.data.words import normalized
 from textassay.errors import DataError
 
 # Few texts in many spellings, so that most of them repeat, some with another label.
@@ -108,27 +108,6 @@ def test_a_sample_has_every_label_in_proportion(sizes, count, seed):
 def test_another_seed_gives_another_sample():
     made = {tuple(sample(table_of(DISTINCT), 30, seed)["line"].to_pylist()) for seed in range(5)}
     assert len(made) == 5
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Good film.", "good  FILM!"),
-        ("Ｇｏｏｄ　２", "good 2"),
-        ("很好，真的", "很好真的。"),
-        ("ﬁne", "fine"),
-        ("snake_case", "snake case"),
-    ],
-)
-def test_case_width_spaces_and_punctuation_do_not_make_another_text(one, other):
-    assert normalized(one) == normalized(other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [("😀", "😢"), ("!", "?"), ("good", "goods"), ("1", "2"), ("很好", "不好")]
-)
-def test_texts_that_say_something_else_stay_apart(one, other):
-    assert normalized(one) != normalized(other)
 
 
 @given(st.lists(TEXTS))

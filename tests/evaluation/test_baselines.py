@@ -5,7 +5,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from textassay.data.read import read_file
-from textassay.evaluation.baselines import majority, tfidf
+from textassay.evaluation.baselines import NotFittedError, majority, tfidf
 from textassay.files import project_root
 
 
@@ -20,6 +20,8 @@ def test_the_majority_knows_how_often_each_label_occurs() -> None:
     [
         ("a fine film", "a dull film", ["fine", "dull"]),
         ("这部电影很好", "这部电影很差", ["好", "差"]),
+        ("यह दिन है", "यह दान है", ["दिन", "दान"]),  # the same letters, another vowel sign
+        ("ໜັງດີຫຼາຍ", "ໜັງບໍ່ດີ", ["ດີຫຼາຍ", "ບໍ່ດີ"]),
     ],
 )
 def test_a_word_or_a_character_is_enough(good: str, bad: str, asked: list[str]) -> None:
@@ -27,6 +29,20 @@ def test_a_word_or_a_character_is_enough(good: str, bad: str, asked: list[str]) 
     logits = tfidf([good, bad] * 10, labels, asked, labels=3)
     assert logits.argmax(axis=1).tolist() == [1, 0]
     assert (logits[:, 2] < -20).all(), "a label that no training row has"
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        (["😀😡", "🙌🔥", "a !", "..."], "no word of two letters"),
+        (["爱", "好", "坏", "美"], "no terms"),
+        (["a good film", "a bad film"], "class"),
+    ],
+)
+def test_texts_that_cannot_fit_it_are_a_reason_and_no_traceback(texts: list[str], why: str) -> None:
+    labels = np.arange(len(texts)) % 2 if len(texts) > 2 else np.zeros(2, int)
+    with pytest.raises(NotFittedError, match=why):
+        tfidf(texts, labels, texts, labels=2)
 
 
 def test_the_same_bytes_with_any_number_of_threads() -> None:

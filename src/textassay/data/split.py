@@ -1,25 +1,13 @@
 """Cutting off test and validation rows so that no text stands on two sides."""
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from textassay.data.read import values
+from textassay.data.words import normalized
 from textassay.errors import DataError
-
-NEITHER_LETTER_NOR_DIGIT = re.compile(r"[\W_]+")
-
-
-def normalized(text: str) -> str:
-    """The text by which rows count as the same: NFKC, lower case, letters and digits only.
-
-    A text without letters or digits (an emoji, say) stands for itself.
-    """
-    folded = unicodedata.normalize("NFKC", text).lower()
-    return NEITHER_LETTER_NOR_DIGIT.sub("", folded) or folded
 
 
 def group_ids(texts: Iterable[str]) -> np.ndarray:

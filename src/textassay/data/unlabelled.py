@@ -9,7 +9,7 @@ from textassay.config.schema import DataSection
 from textassay.data.clean import SCHEMA, settle_bad_rows
 from textassay.data.columns import find_text_column
 from textassay.data.read import BadRow, Rows, read_file, values
-from textassay.data.split import normalized
+from textassay.data.words import normalized
 
 
 def load_unlabelled(

@@ -5,8 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Scripts that write no spaces between words; their texts are cut into characters.
-UNSPACED = re.compile(r"[぀-ヿ㐀-鿿฀-๿]")
+from textassay.data.words import words
+from textassay.errors import first_line
+
+# Scripts that write no spaces between words; their texts are cut into characters: Japanese and
+# Chinese, Thai and Lao, Burmese, Khmer.
+UNSPACED = re.compile(
+    r"[\u3040-\u9fff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+)
+
+
+class NotFittedError(Exception):
+    """A baseline that these training rows cannot fit, and why."""
 
 
 def majority(train_labels: np.ndarray, rows: int, labels: int) -> np.ndarray:
@@ -21,7 +31,7 @@ def tfidf(
     """Logits, shape [rows, labels], of logistic regression over TF-IDF of the training texts.
 
     Words and word pairs, or characters up to three where the script has no spaces. On one thread:
-    sums come out the same on every machine, whatever it allows.
+    sums come out the same on every machine, whatever it allows. Raises NotFittedError.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -31,10 +41,17 @@ def tfidf(
     if _is_unspaced(train_texts):
         features = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True)
     else:
-        features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        if not any(map(words, train_texts)):
+            raise NotFittedError("the training texts hold no word of two letters or more")
+        features = TfidfVectorizer(
+            tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True
+        )
     model = make_pipeline(features, LogisticRegression(max_iter=1000, C=10.0))
     with threadpool_limits(limits=1):
-        model.fit(list(train_texts), train_labels)
+        try:
+            model.fit(list(train_texts), train_labels)
+        except ValueError as error:  # one class only, or too few texts that share a character
+            raise NotFittedError(first_line(error)) from None
         probabilities = model.predict_proba(list(texts))
     logits = np.full((len(texts), labels), np.log(1e-9))
     logits[:, model.classes_] = np.log(np.maximum(probabilities, 1e-9))

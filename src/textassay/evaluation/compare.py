@@ -1,6 +1,6 @@
 """Two artifacts, or one and its untuned base, on the same rows: which is better, if either is."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,16 @@ from textassay.models.device import find_device
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two with what it predicted; a random head is held to no baseline."""
+    """One of the two with what it predicted; a random head is held to no baseline.
+
+    `notes` name the baselines that the training rows cannot fit.
+    """
 
     letter: str
     contender: Contender
     evaluation: Evaluation
     baselines: list[Baseline]
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """What it is, all its figures with intervals, and how far ahead of the baselines."""
@@ -146,7 +150,8 @@ def compare_artifacts(
         a.loaded.labels.names,
         settings,
     )
-    return Comparison(ours, theirs, selection, found, _notes(a, b, selection))
+    unfitted = dict.fromkeys([*ours.notes, *theirs.notes])
+    return Comparison(ours, theirs, selection, found, [*_notes(a, b, selection), *unfitted])
 
 
 def refuse_other_labels(a: Contender, b: Contender) -> None:
@@ -186,7 +191,7 @@ def _predict(
 def _side(letter: str, contender: Contender, found: Evaluation, selection: Selection) -> Side:
     if selection.train is None or contender.has_random_head:
         return Side(letter, contender, found, [])
-    return Side(letter, contender, found, compare_with_baselines(found, selection.train))
+    return Side(letter, contender, found, *compare_with_baselines(found, selection.train))
 
 
 def _notes(a: Contender, b: Contender, selection: Selection) -> list[str]:

@@ -1,6 +1,6 @@
 """One evaluator for every artifact: logits on rows, scores, and the files that hold them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from textassay.artifacts.kinds import Loaded
 from textassay.config.schema import EvaluationSection
 from textassay.data.encode import encode
 from textassay.data.labels import LabelMap
-from textassay.evaluation.baselines import majority, tfidf
+from textassay.evaluation.baselines import NotFittedError, majority, tfidf
 from textassay.evaluation.metrics import (
     CALIBRATED,
     Score,
@@ -141,26 +141,32 @@ def evaluate(
     return raw if loaded.temperature == 1 else raw.at_temperature(loaded.temperature)
 
 
-def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> list[Baseline]:
-    """The baselines on the rows of `tuned`; they learn from `train` alone."""
+def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> tuple[list[Baseline], list[str]]:
+    """The baselines on the rows of `tuned`, and a note on each that cannot be fitted.
+
+    They learn from `train` alone.
+    """
     count = len(tuned.labels)
     train_ids = np.array(tuned.labels.ids(train["label"].to_pylist()))
     texts, own = train["text"].to_pylist(), tuned.table["text"].to_pylist()
-    contenders = {
-        "TF-IDF": tfidf(texts, train_ids, own, count),
-        "majority": majority(train_ids, len(own), count),
+    kinds: dict[str, Callable[[], np.ndarray]] = {
+        "TF-IDF": lambda: tfidf(texts, train_ids, own, count),
+        "majority": lambda: majority(train_ids, len(own), count),
     }
     level, resamples = tuned.settings.confidence, tuned.settings.bootstrap_samples
-    return [
-        Baseline(
-            name,
-            score(tuned.truth, logits, level, resamples),
-            paired_difference(
-                tuned.truth, tuned.predicted, logits.argmax(1), count, level, resamples
-            ),
+    baselines, notes = [], []
+    for name, fit in kinds.items():
+        try:
+            logits = fit()
+        except NotFittedError as error:
+            notes.append(f"The baseline {name} cannot be fitted: {error}.")
+            continue
+        ahead = paired_difference(
+            tuned.truth, tuned.predicted, logits.argmax(1), count, level, resamples
         )
-        for name, logits in contenders.items()
-    ]
+        scores = score(tuned.truth, logits, level, resamples)
+        baselines.append(Baseline(name, scores, ahead))
+    return baselines, notes
 
 
 def stamped_figures(rows: int, scores: Mapping[str, Score]) -> dict[str, Any]:

@@ -73,10 +73,11 @@ def evaluate_standalone(request: Request) -> Outcome | None:
         batch = request.batch_size or (run.eval_batch if run else EVAL_BATCH)
         found = evaluate(contender.loaded, "test", selection.table, settings, batch, device)
     strange = _strange_labels(selection, found)
-    baselines = []
-    if selection.train is not None and settings.baselines and not strange:
-        baselines = compare_with_baselines(found, selection.train)
+    baselines: list[Baseline] = []
     notes = _notes(contender, selection, identity)
+    if selection.train is not None and settings.baselines and not strange:
+        baselines, unfitted = compare_with_baselines(found, selection.train)
+        notes += unfitted
     if strange:
         notes.append(f"No baselines: the training rows have labels that the model does not know "
                      f"({', '.join(strange)}).")  # fmt: skip

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from textassay.artifacts.hallmark import FILE
+from textassay.console import warn
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_baselines
 from textassay.evaluation.outputs import facts_of_run, write_tested
@@ -39,9 +40,12 @@ def write_validated(
 def write_test_results(setup: Setup, tested: Evaluation) -> list[Baseline]:
     """What the artifact did on the test rows, beside the baselines, which are returned."""
     run = setup.run
-    baselines = []
+    baselines: list[Baseline] = []
+    notes: list[str] = []
     if run.job.evaluation.baselines:
-        baselines = compare_with_baselines(tested, setup.dataset.splits["train"])
+        baselines, notes = compare_with_baselines(tested, setup.dataset.splits["train"])
+    for note in notes:
+        warn(note)
     stamp = {"hallmark": sha256_file(run.model_dir / FILE)}
-    write_tested(run.path, tested, baselines, facts_of_run(run.path), stamp)
+    write_tested(run.path, tested, baselines, facts_of_run(run.path, notes), stamp)
     return baselines
