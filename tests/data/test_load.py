@@ -254,3 +254,31 @@ def test_a_fingerprint_changes_with_every_text_label_and_order(write):
 def test_rows_to_evaluate_on_are_read_without_a_cut(write):
     path = write("a.csv", as_csv(numbered(9, labels=("good",))))
     assert pairs_of(load_rows(path, DataSection())) == numbered(9, labels=("good",))
+
+
+def test_a_class_of_two_in_a_hundred_stays_in_every_split_of_a_small_sample(write):
+    path = write("a.csv", as_csv(numbered(1000, labels=("common",) * 49 + ("rare",))))
+    dataset = load(path=str(path), max_samples=20)
+    for table in dataset.splits.values():
+        assert len(table) == 20
+        assert set(table["label"].to_pylist()) == {"common", "rare"}
+
+
+def test_a_sample_that_cannot_hold_every_label_is_refused_by_the_numbers():
+    with pytest.raises(UsageError, match=r"max_samples: 4 rows .* 5 labels of train; name 5"):
+        load(name="sentiment5_en", max_samples=4)
+
+
+def test_a_class_too_rare_for_a_split_is_named(write):
+    rows = [*numbered(60, labels=("normal",)), *numbered(2, "fraud", labels=("fraud",))]
+    dataset = load(path=str(write("a.csv", as_csv(rows))), max_samples=30)
+    assert "fraud" in dataset.splits["train"]["label"].to_pylist()
+    said = [note for note in dataset.notes if "no row has the label fraud" in note]
+    assert [note.partition(":")[0] for note in said] == ["validation", "test"]
+
+
+def test_repeated_texts_are_counted_where_they_are_many(write):
+    rows = [*numbered(60), *[("Again!", "good")] * 30]
+    notes = load(path=str(write("a.csv", as_csv(rows)))).notes
+    [note] = [note for note in notes if "distinct" in note]
+    assert note == "train: 69 rows hold 40 distinct texts, one of them 30 times"

@@ -10,6 +10,7 @@ from tests.tables_for_tests import TEXTS, pairs_of, table_of
 
 from textassay.data.split import (
     cut,
+    distinct_texts,
     group_ids,
     overlap,
     refuse_lonely_labels,
@@ -83,6 +84,41 @@ def test_of_distinct_texts_every_label_gives_its_share(sizes, share, seed):
     found = Counter(rows[number][1] for number in gone)
     for label, size in sizes.items():
         assert found[label] == min(max(round(share * size), 1), size - 1)
+
+
+@given(st.integers(20, 400), st.floats(0.05, 0.3), SEEDS)
+@example(300, 0.1, 3)
+def test_a_text_that_repeats_more_often_than_the_share_stays_in_train(repeats, share, seed):
+    rows = [("again", "x")] * repeats
+    rows += [(f"{label} {n}", label) for label in "xy" for n in range(40)]
+    _, gone = cut(table_of(rows), share, seed)
+    found = Counter(rows[number] for number in gone)
+    wanted = {label: round(share * len([1 for row in rows if row[1] == label])) for label in "xy"}
+    if repeats > wanted["x"] + 1:
+        assert not found["again", "x"]
+    by_label = Counter(label for (_, label), n in found.items() for _ in range(n))
+    assert by_label["y"] == wanted["y"]
+    assert min(wanted["x"], 39) - 1 <= by_label["x"] <= wanted["x"] + 1
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 30])
+def test_where_every_text_repeats_often_some_are_cut_off_all_the_same(repeats):
+    rows = [(f"{label} {n}", label) for label in "xy" for n in range(5)] * repeats
+    _, gone = cut(table_of(rows), 0.1, 0)
+    assert Counter(rows[number][1] for number in gone) == {"x": repeats, "y": repeats}
+
+
+@given(ROWS)
+def test_distinct_texts_are_counted_as_groups_are(rows):
+    groups = Counter(group_ids([text for text, _ in rows]).tolist())
+    assert distinct_texts(table_of(rows)) == (len(groups), max(groups.values()))
+
+
+@given(st.dictionaries(st.sampled_from("vwxyz"), st.integers(1, 500), min_size=1), SEEDS)
+def test_a_sample_keeps_every_label_while_there_is_room(sizes, seed):
+    rows = [(f"{label} {n}", label) for label, size in sizes.items() for n in range(size)]
+    for count in (len(sizes), len(sizes) + 1, 20):
+        assert set(sample(table_of(rows), count, seed)["label"].to_pylist()) == set(sizes)
 
 
 @given(ROWS, st.integers(1, 50), SEEDS)

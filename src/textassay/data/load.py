@@ -10,6 +10,7 @@ import pyarrow as pa
 from textassay.config.schema import DataSection
 from textassay.data.catalog import Entry, Form, read_entry
 from textassay.data.clean import (
+    SHOWN,
     is_withheld,
     refuse_other_labels,
     refuse_strange_labels,
@@ -21,12 +22,14 @@ from textassay.data.hub import read_hub
 from textassay.data.labels import LabelMap, refuse_unknown_labels
 from textassay.data.layout import find_splits
 from textassay.data.read import BadRow, Rows, read_file, values
-from textassay.data.split import cut, overlap, refuse_lonely_labels, sample
+from textassay.data.split import cut, distinct_texts, overlap, refuse_lonely_labels, sample
 from textassay.errors import DataError, UsageError
 from textassay.files import sha256_text, sha256_texts
 
 SPLITS = ("train", "validation", "test")
 LONGEST_HUB_NAME = 96
+# A share of repeated texts that needs no mention.
+STRAY = 0.01
 
 
 @dataclass
@@ -76,6 +79,7 @@ def load_dataset(section: DataSection) -> Dataset:
     for split in ("validation", "test"):
         refuse_unknown_labels(_where(tables[split], split), _labels(tables[split]), labels)
     notes += _sample(tables, section.max_samples, seed)
+    notes += _count_texts(tables, labels)
     return Dataset(name, {split: tables[split] for split in SPLITS}, labels, notes)
 
 
@@ -238,10 +242,34 @@ def _sample(tables: dict[str, pa.Table], rows: int | None, seed: int) -> list[st
         return []
     notes = []
     for split in SPLITS:
+        labels = len(_labels(tables[split]))
+        if rows < labels:
+            raise UsageError(
+                f"data.max_samples: {rows} rows cannot hold the {labels} labels of {split}; name "
+                f"{labels} or more."
+            )
         before = len(tables[split])
         tables[split] = sample(tables[split], rows, seed)
         if len(tables[split]) < before:
             notes.append(f"{split}: {len(tables[split]):,} of {before:,} rows (max_samples)")
+    return notes
+
+
+def _count_texts(tables: dict[str, pa.Table], labels: LabelMap) -> list[str]:
+    """Splits with fewer texts than rows, where repeats are more than stray, and without a label."""
+    notes = []
+    for split in SPLITS:
+        rows = len(tables[split])
+        distinct, most = distinct_texts(tables[split])
+        if rows - distinct > STRAY * rows:
+            notes.append(
+                f"{split}: {rows:,} rows hold {distinct:,} distinct texts, one of them {most:,} "
+                "times"
+            )
+        absent = [name for name in labels.names if name not in _labels(tables[split])]
+        if absent:
+            shown = ", ".join(absent[:SHOWN]) + (" …" if len(absent) > SHOWN else "")
+            notes.append(f"{split}: no row has the label {shown}, so its scores say nothing of it")
     return notes
 
 

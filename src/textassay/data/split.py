@@ -1,5 +1,6 @@
 """Cutting off test and validation rows so that no text stands on two sides."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,9 +27,9 @@ def cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers that stay and row numbers cut off: about `share` of every label.
 
-    Rows with the same normalised text go to the same side, and texts that also stand in a
-    `published` split stay; every label keeps at least one text, also where a text has two labels.
-    The cut depends on the rows and `seed` alone.
+    Rows with the same normalised text go to the same side. A text stays if it also stands in a
+    `published` split, or if its rows are more than what the share still lacks; every label keeps at
+    least one text, also where a text has two labels. The cut depends on the rows and `seed` alone.
     """
     held = _Held(table)
     sizes = np.bincount(held.groups)
@@ -38,12 +39,17 @@ def cut(
     staying = held.texts_per_label()
     for label in range(len(held.names)):
         own = order[held.first_label[order] == label]
-        wanted = max(round(share * sizes[own].sum()), 1 if len(own) > 2 else 0)
-        for group in own[:-1]:
+        rows = sizes[own].sum()
+        wanted = max(round(share * rows), 1 if len(own) > 2 else 0)
+        # Where every text repeats more often than that, one of the rarest is taken.
+        rarest = sizes[own].min(initial=rows)
+        fits_anyway = rarest if 3 * rarest <= rows else 0
+        for group in own:
             if wanted <= 0:
                 break
             labels = held.labels_of(group)
-            if fixed[group] or (staying[labels] == 1).any():
+            too_large = sizes[group] > max(wanted + 1, fits_anyway)
+            if too_large or fixed[group] or (staying[labels] == 1).any():
                 continue
             staying[labels] -= 1
             taken[group] = True
@@ -104,8 +110,17 @@ def overlap(inner: pa.Table, outer: pa.Table) -> int:
     return sum(hash(normalized(text)) in known for text in values(inner["text"]))
 
 
+def distinct_texts(table: pa.Table) -> tuple[int, int]:
+    """How many texts that count as different a table has, and the rows of the most frequent."""
+    rows = Counter(hash(normalized(text)) for text in values(table["text"]))
+    return len(rows), max(rows.values(), default=0)
+
+
 def sample(table: pa.Table, rows: int, seed: int) -> pa.Table:
-    """At most `rows` rows, every label in proportion, in the table's own order."""
+    """At most `rows` rows, every label in proportion, in the table's own order.
+
+    Every label keeps a row while there are as many rows as labels.
+    """
     if len(table) <= rows:
         return table
     labels = np.array(table["label"].to_pylist())
@@ -115,5 +130,6 @@ def sample(table: pa.Table, rows: int, seed: int) -> pa.Table:
     for label in np.unique(labels):
         own = order[labels[order] == label]
         rank[own] = (np.arange(len(own)) + 0.5) / len(own)
+        rank[own[0]] = -1 / len(own)
     chosen = np.sort(np.argsort(rank, kind="stable")[:rows])
     return table.take(chosen)
