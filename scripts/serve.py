@@ -48,12 +48,11 @@ def main(
 
     start(
         Settings(
-            name_models(models), host, port,
+            name_models(models), backend, host, port,
             Limits(max_body_bytes, max_text_chars, max_items, max_queue, timeout),
             cache_size, batch_size, device, threads, base_model_path,
             read_token(token_file) if token_file else None, log_texts, workers, shutdown_timeout,
-        ),
-        backend,
+        )
     )  # fmt: skip
 
 

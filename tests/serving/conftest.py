@@ -21,6 +21,7 @@ from tests.serving.tiny_onnx import tiny_onnx
 from textassay.serving.app import build_app
 from textassay.serving.metrics import Metrics
 from textassay.serving.models import load_models
+from textassay.serving.places import find_places
 from textassay.serving.service import Service
 from textassay.serving.settings import Limits, Settings
 
@@ -51,7 +52,7 @@ def local(artifact: Path) -> Iterator[Callable[..., Local]]:
         settings = Settings(models or (("reviews", str(artifact)),), threads=1)
         settings = replace(settings, limits=Limits(**(limits or {})), **told)
         metrics = Metrics()
-        service = Service(settings, load_models(settings, metrics), metrics)
+        service = Service(settings, load_models(settings, find_places(settings), metrics), metrics)
         made.append(service)
         # What the application raises is raised here: a 500 of the framework would hide it.
         transport = httpx.ASGITransport(build_app(service))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 import numpy as np
 
-from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
+from textassay.artifacts.hallmark import check_files, check_loaded, check_probe, read_hallmark
 from textassay.artifacts.onnx_files import onnx_kind
 from textassay.config.runs import artifact_in
 from textassay.console import warn
@@ -60,12 +60,14 @@ class Classifier:
         device: str = "auto",
         check_hashes: bool = True,
         threads: int | None = None,
+        check_logits: bool = False,
     ) -> Self:
         """Load an artifact, or any transformers classifier, from a directory or by its hub name.
 
         Of a run its model/ is loaded. `base` names the base of an adapter where it lies elsewhere
         than the adapter says.
-        Every file is compared with the hallmark, unless `check_hashes` is False. `threads` is how
+        Every file is compared with the hallmark, unless `check_hashes` is False; with
+        `check_logits` it has to compute the logits of the hallmark's rows, too. `threads` is how
         many threads work on a batch; all CPUs unless it is given. Raises GateError where the
         artifact is not what its hallmark says, UsageError where there is none. An ONNX artifact is
         loaded without torch.
@@ -79,6 +81,9 @@ class Classifier:
         predictor = _open(path, base, device, threads)
         if hallmark is not None:
             check_loaded(predictor, hallmark, path)
+            if check_logits:
+                check_probe(predictor, hallmark, path)
+                _move(predictor, device)
         return cls(predictor, hallmark)
 
     @property
@@ -199,13 +204,20 @@ def _open(path: Path, base: str | None, device: str, threads: int | None) -> Pre
     import torch
 
     from textassay.artifacts.kinds import Loaded, load_artifact
-    from textassay.models.device import find_device
 
     if threads:
         torch.set_num_threads(threads)
     loaded: Loaded = load_artifact(path, base)
-    loaded.model.to(find_device(device))
+    _move(loaded, device)
     return loaded
+
+
+def _move(predictor: Any, device: str) -> None:
+    """Move a model of torch to a device; an ONNX session stays where it was opened."""
+    if not predictor.kind.startswith("onnx"):
+        from textassay.models.device import find_device
+
+        predictor.model.to(find_device(device))
 
 
 def _refuse_no_texts(texts: list[str]) -> None:

@@ -165,12 +165,22 @@ def verify(folder: Path, base: str | None = None) -> str:
     check_files(folder, hallmark)
     loaded = _load(folder, base)
     check_loaded(loaded, hallmark, folder)
-    probe = hallmark["probe"]
     what = f"{folder}: {loaded.kind}, {len(hallmark['files'])} files as stamped"
-    if not probe["texts"]:
+    if not hallmark["probe"]["texts"]:
         return f"{what} (no probe rows)"
+    return f"{what}, {check_probe(loaded, hallmark, folder)}"
+
+
+def check_probe(loaded: Any, hallmark: dict[str, Any], folder: Path) -> str:
+    """Compute the logits of the probe's rows on the CPU; a sentence on what they show.
+
+    Raises GateError where they are others than the stamped ones.
+    """
+    probe = hallmark["probe"]
+    if not probe["texts"]:
+        return "no probe rows"
     found, stamped = probe_logits(loaded, probe["texts"]), np.array(probe["logits"])
-    return f"{what}, {_compare_probe(folder, found, stamped, hallmark)}"
+    return _compare_probe(folder, found, stamped, hallmark)
 
 
 def _load(folder: Path, base: str | None) -> Any:

@@ -108,20 +108,23 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.head("/ready", include_in_schema=False)
     @app.get("/ready", summary="Whether new requests are taken", responses={503: {}})
     async def ready() -> Response:
-        """503 while the server shuts down. Files that changed since they were loaded are named."""
+        """503 while the server shuts down. Files that changed since they were loaded are named, and
+        workers that are missing, and what came of the last SIGHUP.
+        """
+        changed = {name: files for name, files in (await service.changed_files()).items() if files}
         is_ready = service.is_healthy and not service.draining
-        changed = {
-            name: files
-            for name, model in service.models.items()
-            if (files := model.changed_files())
-        }
-        body = {"ready": is_ready, "models": list(service.models), "changed_files": changed}
+        body: dict[str, Any] = {"ready": is_ready, "models": list(service.models)}
+        body["changed_files"] = changed
+        if service.workers:
+            body["workers"] = service.workers
+        if service.last_reload:
+            body["last_reload"] = service.last_reload
         return _json(body, 200 if is_ready else 503)
 
     @app.get("/info", summary="Which models, and their limits", responses={401: REFUSALS[401]})
     async def info() -> Response:
         """Of the default model as text-embeddings-inference says it, then of every model."""
-        return _json(describe(service))
+        return _json(describe(service, await service.changed_files()))
 
     @app.get(
         "/metrics",
@@ -149,9 +152,10 @@ async def _predict(request: Request, service: Service, name: str | None) -> Resp
     body = parse(await _read(request, service), PredictBody)
     model = service.find(name if name is not None else body.model)
     texts, is_single = predict_texts(body.inputs, service.settings.limits)
-    if body.truncate is False:
-        await _refuse_long(model, texts, is_single)
-    answers = await _answers(request, service, model, texts)
+    with model.answering():
+        if body.truncate is False:
+            await _refuse_long(model, texts, is_single)
+        answers = await _answers(request, service, model, texts)
     told = body.parameters or Parameters()
     raw = body.raw_scores or told.function_to_apply == "none"
     sorted_answers = [_best_first(model, answer, raw)[: told.top_k] for answer in answers]
@@ -164,7 +168,9 @@ async def _sentiment(request: Request, service: Service, name: str | None) -> Re
     model = service.find(name if name is not None else body.model)
     texts, is_single = sentiment_texts(body, service.settings.limits)
     found = []
-    for answer in await _answers(request, service, model, texts):
+    with model.answering():
+        answers = await _answers(request, service, model, texts)
+    for answer in answers:
         probabilities = dict(zip(model.labels, answer.probabilities, strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         found.append(

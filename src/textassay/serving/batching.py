@@ -91,12 +91,20 @@ class Batcher:
         self._jobs = deque(job for job in self._jobs if not job.answers.cancelled())
         self._waiting = sum(len(job.texts) for job in self._jobs)
 
-    def close(self) -> None:
-        """Take no more; end when what was taken is answered."""
+    def end(self) -> None:
+        """Take no more; the thread ends when what was taken is answered."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+
+    def close(self) -> None:
+        """`end`, and wait until the thread has."""
+        self.end()
+        self.wait()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join(seconds)
 
     def _work(self) -> None:
         while jobs := self._take():

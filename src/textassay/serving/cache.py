@@ -7,7 +7,7 @@ from textassay.serving.batching import Answer
 
 
 class AnswerCache:
-    """A bounded cache of answers by model and text. For one thread: the event loop's.
+    """A bounded cache of answers by a model's version and text. For one thread: the event loop's.
 
     Texts are kept as 16 bytes of their hash, so long ones need no more memory than short ones, and
     nothing that anybody wrote stays in it.
@@ -20,26 +20,26 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def get(self, model: str, text: str) -> Answer | None:
-        """The answer of a model to a text, if it is still known."""
+    def get(self, version: str, text: str) -> Answer | None:
+        """The answer of a version to a text, if it is still known."""
         if not self._size:
             return None
-        key = _key(model, text)
+        key = _key(version, text)
         answer = self._answers.get(key)
         if answer is not None:
             self._answers.move_to_end(key)
         return answer
 
-    def put(self, model: str, text: str, answer: Answer) -> None:
+    def put(self, version: str, text: str, answer: Answer) -> None:
         """Keep an answer; the one unused longest makes room."""
         if not self._size:
             return
-        key = _key(model, text)
+        key = _key(version, text)
         self._answers[key] = answer
         self._answers.move_to_end(key)
         if len(self._answers) > self._size:
             self._answers.popitem(last=False)
 
 
-def _key(model: str, text: str) -> tuple[str, bytes]:
-    return model, blake2b(text.encode(), digest_size=16).digest()
+def _key(version: str, text: str) -> tuple[str, bytes]:
+    return version, blake2b(text.encode(), digest_size=16).digest()

@@ -7,7 +7,7 @@ from textassay.serving.models import ServedModel
 from textassay.serving.service import Service
 
 
-def describe(service: Service) -> dict[str, Any]:
+def describe(service: Service, changed_files: dict[str, list[str]]) -> dict[str, Any]:
     """The default model with the keys of text-embeddings-inference, and all models with ours."""
     settings = service.settings
     first = next(iter(service.models.values()))
@@ -24,7 +24,12 @@ def describe(service: Service) -> dict[str, Any]:
         "max_body_bytes": settings.limits.body_bytes,
         "max_text_chars": settings.limits.text_chars,
         "timeout_seconds": settings.limits.seconds,
-        "models": [_describe_one(model) for model in service.models.values()],
+        "models": [
+            {**_describe_one(model), "changed_files": changed_files.get(model.name, [])}
+            for model in service.models.values()
+        ],
+        "workers": service.workers,
+        "last_reload": service.last_reload,
     }
 
 
@@ -45,5 +50,5 @@ def _describe_one(model: ServedModel) -> dict[str, Any]:
         "temperature": model.classifier.temperature,
         "base": hallmark["base"].get("name") if hallmark else None,
         "hallmark": model.hallmark,
-        "changed_files": model.changed_files(),
+        "version": model.version,
     }

@@ -1,20 +1,25 @@
 """One server process: address, models, signals. With several workers see `workers.py`."""
 
+import asyncio
 import errno
 import gc
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
 
 from textassay.errors import TextassayError, UsageError
 from textassay.serving.app import build_app
+from textassay.serving.hangups import Hangups
 from textassay.serving.logs import log, log_libraries
 from textassay.serving.metrics import Metrics
 from textassay.serving.models import load_models
+from textassay.serving.places import Place
+from textassay.serving.reloading import Reloader, reload_when_asked
 from textassay.serving.service import Service
 from textassay.serving.settings import Settings
 
@@ -58,17 +63,39 @@ def address_of(taken: socket.socket) -> str:
 
 def serve(
     settings: Settings,
+    places: Sequence[Place],
     taken: socket.socket,
+    hangups: Hangups,
     on_ready: Callable[[], None],
-    parent: int | None = None,
 ) -> None:
     """Load the models, answer until a signal, finish what was taken, return.
 
-    on_ready: called when requests are taken. parent: a process whose end ends this one, too.
+    on_ready: called when requests are taken. SIGHUP loads the models again.
+    """
+
+    def started(service: Service) -> None:
+        reloader = Reloader(service, asyncio.get_running_loop())
+        arguments = (hangups.reload_asked, reloader, service)
+        threading.Thread(target=reload_when_asked, args=arguments, daemon=True).start()
+        on_ready()
+
+    serve_until(lambda: hangups.terminal_closed, settings, places, taken, started)
+
+
+def serve_until(
+    has_to_end: Callable[[], bool],
+    settings: Settings,
+    places: Sequence[Place],
+    taken: socket.socket,
+    on_ready: Callable[[Service], None],
+) -> None:
+    """Load the models and answer until a signal comes or `has_to_end`; asked some times a second.
+
+    on_ready: called in the event loop when requests are taken.
     """
     log_libraries()
     metrics = Metrics()
-    service = Service(settings, load_models(settings, metrics), metrics)
+    service = Service(settings, load_models(settings, places, metrics), metrics)
     # What is loaded stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
@@ -83,7 +110,7 @@ def serve(
         lifespan="off",
         ws="none",
     )
-    _Server(config, service, on_ready, parent).run([taken])
+    _Server(config, service, on_ready, has_to_end).run([taken])
     for model in service.models.values():
         model.batcher.close()
     log("stopped")
@@ -99,13 +126,13 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         service: Service,
-        on_ready: Callable[[], None],
-        parent: int | None,
+        on_ready: Callable[[Service], None],
+        has_to_end: Callable[[], bool],
     ) -> None:
         super().__init__(config)
         self._service = service
         self._on_ready = on_ready
-        self._parent = parent
+        self._has_to_end = has_to_end
         self._last_moment = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -116,14 +143,14 @@ class _Server(uvicorn.Server):
             raise _is_taken(settings.host, settings.port) from None
         models = {name: one.classifier.kind for name, one in self._service.models.items()}
         log("started", pid=os.getpid(), models=models)
-        self._on_ready()
+        self._on_ready(self._service)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end. Not the original's business: it would raise the signal once more."""
         self._drain()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._parent is not None and os.getppid() != self._parent:
+        if self._has_to_end():
             self._drain()
         ends = await super().on_tick(counter)
         if not self._service.draining:

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from textassay.serving.batching import Answer, ModelFailedError, QueueFullError
 from textassay.serving.bodies import RefusedError
 from textassay.serving.cache import AnswerCache
+from textassay.serving.changes import ChangedFiles
 from textassay.serving.logs import log
 from textassay.serving.metrics import Metrics
 from textassay.serving.models import ServedModel
@@ -26,7 +28,12 @@ class Service:
         self.metrics = metrics
         self.draining = False
         self.in_flight = 0
+        # Of a server with several workers: how many there are, should be, and why some are missing.
+        self.workers: dict[str, Any] | None = None
+        # What came of the last SIGHUP.
+        self.last_reload: dict[str, Any] | None = None
         self._cache = AnswerCache(settings.cache_size)
+        self._changes = ChangedFiles()
 
     @contextmanager
     def taking(self) -> Iterator[None]:
@@ -44,6 +51,17 @@ class Service:
         """Whether every model has somebody who computes its answers."""
         return all(model.batcher.is_alive for model in self.models.values())
 
+    def replace_models(self, models: dict[str, ServedModel]) -> list[ServedModel]:
+        """Let these answer every request that begins from now on; the ones that did so before."""
+        before, self.models = list(self.models.values()), models
+        for model in before:
+            model.retire()
+        return before
+
+    async def changed_files(self) -> dict[str, list[str]]:
+        """For each model the files that are not those that were loaded; see `ChangedFiles`."""
+        return await self._changes.find(list(self.models.values()))
+
     def find(self, name: str | None) -> ServedModel:
         """A model by its name, or the default one. RefusedError 404 for one that is not served."""
         if name is None:
@@ -57,7 +75,7 @@ class Service:
 
     async def answers(self, model: ServedModel, texts: list[str]) -> list[Answer]:
         """The answer to every text, in order. RefusedError when there is no time or no room."""
-        cached = {text: self._cache.get(model.name, text) for text in texts}
+        cached = {text: self._cache.get(model.version, text) for text in texts}
         known = {text: answer for text, answer in cached.items() if answer is not None}
         unknown = [text for text in cached if text not in known]
         self.metrics.cache_hits.labels(model.name).inc(len(texts) - len(unknown))
@@ -65,7 +83,7 @@ class Service:
         if unknown:
             for text, answer in zip(unknown, await self._compute(model, unknown), strict=True):
                 known[text] = answer
-                self._cache.put(model.name, text, answer)
+                self._cache.put(model.version, text, answer)
         found = [known[text] for text in texts]
         for answer in found:
             label = model.labels[answer.probabilities.index(max(answer.probabilities))]

@@ -29,11 +29,14 @@ class Limits:
 class Settings:
     """A server's settings. `models` are (name, directory or hub name), the default one first.
 
+    `backend` says which artifact of a run is served.
+
     `threads` is how many threads of the CPU work on one batch; None leaves it to the artifact.
     `shutdown_seconds` is how long requests that were taken may go on after a signal.
     """
 
     models: tuple[tuple[str, str], ...]
+    backend: str = "auto"
     host: str = "127.0.0.1"
     port: int = 8000
     limits: Limits = field(default_factory=Limits)

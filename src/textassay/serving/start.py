@@ -1,14 +1,13 @@
 """The steps of `scripts/serve.py`."""
 
-from dataclasses import replace
-
 from textassay.console import tell
 from textassay.errors import UsageError
-from textassay.serving.choosing import choose_artifact
+from textassay.serving.hangups import Hangups
+from textassay.serving.places import find_places
 from textassay.serving.settings import Settings
 
 
-def start(settings: Settings, backend: str) -> None:
+def start(settings: Settings) -> None:
     """Take the address, choose each model's artifact, serve until a signal ends it."""
     if settings.limits.items > settings.limits.queue:
         raise UsageError(
@@ -23,21 +22,18 @@ def start(settings: Settings, backend: str) -> None:
             "python -m pip install -c constraints.txt -e '.[serving,onnx]'"
         ) from None
 
-    chosen = tuple(
-        (name, str(choose_artifact(place, backend, settings.device)))
-        for name, place in settings.models
-    )
+    places = find_places(settings)
     taken = bind(settings.host, settings.port)
-    settings = replace(settings, models=chosen)
 
     def is_ready() -> None:
-        for name, place in settings.models:
-            tell(f"model    {name}: {place}")
+        for place in places:
+            tell(f"model    {place.name}: {place.folder}")
         tell(f"serving  {address_of(taken)}")
 
+    hangups = Hangups()
     if settings.workers == 1:
-        serve(settings, taken, is_ready)
+        serve(settings, places, taken, hangups, is_ready)
         return
     from textassay.serving.workers import Workers
 
-    Workers(settings, taken).run(is_ready)
+    Workers(settings, places, taken, hangups).run(is_ready)
