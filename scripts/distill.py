@@ -16,9 +16,9 @@ def main(run: "Run") -> None:
     cut it out of the teacher with --student_layers. It has the rows of the teacher's run unless
     told others, and is a run like any other.
     """
-    from textassay.training.run import run_training
+    from textassay.training.run import carry_out
 
-    run_training(run)
+    carry_out(run)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,17 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--base_model_path", help="the base of an adapter, where it moved")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--force", is_flag=True, help="replace a run that is there")
+@click.option(
+    "--allow_unlearned",
+    is_flag=True,
+    envvar="TEXTASSAY_EVALUATION__ALLOW_UNLEARNED",
+    help="exit code 0 where recovery did not learn",
+)
 @reports_errors
 def main(
     artifact: Path, heads: float, ffn: float, recovery_epochs: float, recovery_steps: int | None,
     learning_rate: float, seed: int | None, output_dir: Path | None, base_model_path: str | None,
-    device: str, force: bool,
+    device: str, force: bool, allow_unlearned: bool,
 ) -> None:  # fmt: skip
     """Make MODEL, a run or an artifact in one, smaller and faster.
 
@@ -36,14 +42,16 @@ def main(
     weights. The result is a run: pruned/ is the model before its recovery, model/ after it, and a
     table shows size, speed and test scores of both beside the original's.
     """
+    from textassay.evaluation.learned import refuse_unlearned
     from textassay.pruning.outcome import print_outcome
     from textassay.pruning.prune import Request, prune
     from textassay.pruning.recovery import Recovery
 
     recovery = Recovery(recovery_epochs, recovery_steps, learning_rate, seed)
-    print_outcome(
-        prune(Request(artifact, heads, ffn, recovery, output_dir, base_model_path, device, force))
-    )
+    request = Request(artifact, heads, ffn, recovery, output_dir, base_model_path, device, force)
+    outcome = prune(request)
+    print_outcome(outcome)
+    refuse_unlearned(outcome.run, allow_unlearned)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ def main(run: "Run") -> None:
     from textassay.training.ranks import prepare_rank
 
     prepare_rank(run.job.resources.device)  # before anything imports DeepSpeed
-    from textassay.training.run import run_training
+    from textassay.training.run import carry_out
 
-    run_training(run)
+    carry_out(run)
 
 
 if __name__ == "__main__":

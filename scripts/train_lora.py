@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 @run_options(launcher="lora")
 def main(run: "Run") -> None:
     """Fine-tune with LoRA or another PEFT method, from JOB_FILE or from flags alone."""
-    from textassay.training.run import run_training
+    from textassay.training.run import carry_out
 
-    run_training(run)
+    carry_out(run)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.commands_for_tests import ALLOW_UNLEARNED
 from tests.fork_server import Forked
 from tests.verifying_for_tests import verifying_here
 
@@ -19,6 +20,9 @@ settings.register_profile(
 )
 settings.load_profile("textassay")
 
+
+# Not in a fixture: fixtures of a whole session start commands too.
+os.environ[ALLOW_UNLEARNED] = "true"
 
 # Begun first, so that no process is left with one of them at the end: files and whole folders.
 LONGEST = {"training", "jobs", "real", "test_deploy.py", "test_migrating.py", "test_newcomer.py"}
@@ -45,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's own shell reaches a job of the tests."""
     for name in list(os.environ):
-        if name.startswith("TEXTASSAY_") and "__" in name:
+        if name.startswith("TEXTASSAY_") and "__" in name and name != ALLOW_UNLEARNED:
             monkeypatch.delenv(name)
 
 

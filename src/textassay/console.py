@@ -68,6 +68,12 @@ def warn(message: str) -> None:
         err().print(f"note: {message}", style="yellow", markup=False)
 
 
+def alarm(message: str) -> None:
+    """Print one line that comes before everything else there is to say."""
+    if rank() == 0:
+        err().print(message, style="bold red", markup=False)
+
+
 def rank() -> int:
     """Which of a run's processes this is, as torchrun counts them."""
     return int(os.environ.get("RANK") or 0)

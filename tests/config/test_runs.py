@@ -52,7 +52,8 @@ def run(tmp_path):
 
 def test_there_is_another_value_for_every_setting_that_counts():
     # save_bin counts as well, but it goes with final_model_dir and cannot change alone.
-    harmless = {"name", "seeds", "launcher", "artifact.runs_dir", "artifact.save_bin"}
+    harmless = {"name", "seeds", "launcher", "artifact.runs_dir", "artifact.save_bin",
+                "evaluation.allow_unlearned"}  # fmt: skip
     # What counts for DeepSpeed alone is held in tests/training/test_zero.py, a teacher's in
     # tests/config/test_distillation.py.
     apart = ("resources.", "deepspeed.", "distillation.")
@@ -77,8 +78,11 @@ def test_another_seed_makes_another_fingerprint(run):
     assert replace(run, seed=1).fingerprint() != run.fingerprint()
 
 
-@pytest.mark.parametrize("flags", [{"name": "b"}, {"seeds": "0,1"}, {"resources.device": "cpu"}])
-def test_name_seeds_and_device_do_not_change_the_fingerprint(flags, run):
+@pytest.mark.parametrize("flags", [
+    {"name": "b"}, {"seeds": "0,1"}, {"resources.device": "cpu"},
+    {"evaluation.allow_unlearned": "true"},
+])  # fmt: skip
+def test_what_cannot_change_the_training_does_not_change_the_fingerprint(flags, run):
     assert replace(run, job=job_of(flags)).fingerprint() == run.fingerprint()
 
 

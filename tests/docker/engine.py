@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.commands_for_tests import ALLOW_UNLEARNED
+
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "containers.md"
 # Where the tests run as root, containers are asked for as somebody else, whom no image knows.
@@ -15,6 +17,8 @@ SOMEBODY = 4242 if os.geteuid() == 0 else os.geteuid()
 IMAGE_USER = 1000
 # The caller's choice of OpenBLAS's kernels, where there is one: others round otherwise.
 KERNELS = ("--env", "OPENBLAS_CORETYPE", "--env", "OPENBLAS_L2_SIZE")
+# What tests/conftest.py says of runs of a few steps.
+ALLOWED = ("--env", ALLOW_UNLEARNED)
 SEALED = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
 
 
@@ -61,7 +65,7 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`docker run --rm` to its end."""
-    return docker("run", "--rm", *KERNELS, *arguments)
+    return docker("run", "--rm", *KERNELS, *ALLOWED, *arguments)
 
 
 def succeed(done: subprocess.CompletedProcess[str]) -> str:

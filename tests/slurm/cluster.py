@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+from tests.commands_for_tests import ALLOW_UNLEARNED
 from tests.fork_server import python
 
 from textassay.files import project_root
@@ -34,7 +35,7 @@ class Cluster:
         variables = {
             "PATH": os.environ["PATH"], "HOME": str(folder), "HF_HUB_OFFLINE": "1",
             "SLURM_CONF": str(self.folder / "slurm.conf"), "TEXTASSAY_PYTHON": python(),
-            "OMP_NUM_THREADS": "1", **(extra or {}),
+            "OMP_NUM_THREADS": "1", ALLOW_UNLEARNED: "true", **(extra or {}),
         }  # fmt: skip
         return subprocess.run(
             ["bash", "-ec", command], cwd=folder, env=variables, capture_output=True, text=True,

@@ -8,6 +8,7 @@ from textassay.cluster.train import only_job
 from textassay.config.flags import batch_options
 from textassay.config.runs import Run
 from textassay.errors import TextassayError
+from textassay.training.batch import refuse_bad_ends
 
 LOGS = "slurm-{array}_{index}.out"
 # As slurm/common.sh says it.
@@ -18,7 +19,10 @@ BLAME = ("error: ", "slurmstepd: error: ", "srun: error: ")
 
 @batch_options
 def main(runs, overrides):  # type: ignore[no-untyped-def]
-    """Print and write the summary of JOB_FILE over its seeds; exit code 1 if one has failed."""
+    """Print and write the summary of JOB_FILE over its seeds; exit code 1 if one has failed.
+
+    3 where all have ended, and one did not learn.
+    """
     _, mine = only_job(runs)
     sum_up(mine, array_before(os.environ))
 
@@ -51,6 +55,7 @@ def sum_up(runs: Sequence[Run], array: str) -> None:
             f"{len(told)} of {len(runs)} seeds have no result: {'; '.join(told)}. Submit the job "
             "again: what is finished is left alone."
         )
+    refuse_bad_ends({}, runs)
 
 
 def why(folder: Path, array: str, index: int) -> str:

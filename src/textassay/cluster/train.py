@@ -13,7 +13,7 @@ from textassay.cluster.place import Place
 from textassay.config.flags import RESUME, batch_options
 from textassay.config.runs import PROVENANCE, Run, is_left_alone, stored_config
 from textassay.console import err
-from textassay.errors import Stopped, TextassayError, UsageError
+from textassay.errors import Stopped, UsageError
 from textassay.files import project_root, read_json
 from textassay.stopping import heeding_signals, run_passing_on, stop_if_asked
 from textassay.training import batch
@@ -56,8 +56,8 @@ def carry_out(
     """Train what is not finished; when all are trained, evaluate what is not tested.
 
     Not before: the other nodes have no part in that, and would wait for the first one. A run that
-    fails does not stop the others. A single run's exit code is passed on, and that of one that was
-    asked to stop.
+    fails, or did not learn, does not stop the others. A single run's exit code is passed on, and
+    that of one that was asked to stop.
     """
     failed: dict[Path, int] = {}
     for run in runs:
@@ -66,14 +66,12 @@ def carry_out(
                    align="left")  # fmt: skip
         _note(failed, run, _train(job_file, run, overrides, place))
     for run in runs:
-        if place.is_first and run.job.launcher == "deepspeed" and run.path not in failed:
+        if place.is_first and run.job.launcher == "deepspeed" and run.is_finished():
             stop_if_asked()
             _note(failed, run, _evaluate(run))
     if failed and len(runs) == 1:
         sys.exit(failed[runs[0].path])
-    if failed:
-        named = ", ".join(f"{path} (exit code {code})" for path, code in failed.items())
-        raise TextassayError(f"{len(failed)} of the runs failed: {named}.")
+    batch.refuse_bad_ends(failed, runs)
 
 
 def command_of(

@@ -53,6 +53,7 @@ class Run:
         """What may differ between attempts at a run: whole sections (True), or names of one."""
         return {
             "name": True, "seeds": True, "resources": True, "artifact": {"runs_dir"},
+            "evaluation": {"allow_unlearned"},
             **({} if self.job.launcher == "deepspeed" else {"deepspeed": True}),
             **({} if self.job.distillation.teacher else {"distillation": True}),
         }  # fmt: skip
@@ -219,7 +220,7 @@ def _first_difference(run: Run) -> str:
         before = stored.get(section)
         if isinstance(value, dict) and isinstance(before, dict):
             for key in {**before, **value}:
-                if before.get(key) != value.get(key):
+                if key not in harmless.get(section, ()) and before.get(key) != value.get(key):
                     return f"{section}.{key}: {before.get(key)!r} there, {value.get(key)!r} here"
         elif before != value:
             return f"{section}: {before!r} there, {value!r} here"

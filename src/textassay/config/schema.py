@@ -259,6 +259,9 @@ class EvaluationSection(Section):
     calibrate: bool = Field(
         True, description="fit a temperature for the probabilities on the validation rows"
     )
+    allow_unlearned: bool = Field(
+        False, description="exit code 0 where the model did not learn; the report says it anyway"
+    )
 
 
 class DistillationSection(Section):

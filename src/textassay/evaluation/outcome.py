@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from textassay.console import INTERRUPTED, out, reports_errors, table, tell
+from textassay.console import INTERRUPTED, alarm, out, reports_errors, table, tell
 from textassay.errors import Stopped
 from textassay.evaluation.folders import Request
 from textassay.evaluation.metrics import CALIBRATED, HEADLINE, NAMES
@@ -40,6 +40,8 @@ def _evaluate(request: Request) -> None:
 def print_outcome(outcome: Outcome) -> None:
     """The figures beside the baselines', the verdict, notes, and where the report is."""
     found, baselines = outcome.evaluation, outcome.baselines
+    if outcome.alarm:
+        alarm(outcome.alarm)
     rows = [
         ["the model", *(show(found.scores[name]) for name in _SHOWN)],
         *([one.name, *(show(one.scores[name]) for name in _SHOWN)] for one in baselines),

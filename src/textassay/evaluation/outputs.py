@@ -9,6 +9,7 @@ import numpy as np
 from textassay.config.runs import PROVENANCE, stored_config
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation, write_predictions
+from textassay.evaluation.learned import stored_learning
 from textassay.evaluation.metrics import NAMES, Score, confusions
 from textassay.evaluation.plots import plot_confusion, plot_reliability
 from textassay.evaluation.report import (
@@ -60,6 +61,7 @@ def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
         ),
         figures={**figures, **_flat_figures(evaluated)},
         curves=curves if curves.is_file() else None,
+        alarm=learning.sentence if (learning := stored_learning(folder)) else "",
     )
 
 

@@ -18,6 +18,7 @@ class Facts:
     """What a report says of the evaluated: its head, and what is known of its training.
 
     `calibration` is a sentence; `validation_calibrated` what it did on the rows it was fitted on.
+    `alarm` is what has to be said before anything else.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Facts:
     validation_calibrated: Calibrated | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     curves: Path | None = None
+    alarm: str = ""
 
 
 def verdict(baselines: Sequence[Baseline], rows: int) -> str:
@@ -73,7 +75,8 @@ def write_test_summary(
 ) -> None:
     """`test_summary.txt`: headline figures, baselines, the report by class, in plain text."""
     level = f"{tuned.settings.confidence:.0%}"
-    lines = [f"{facts.title}: test, {len(tuned.truth):,} rows, {level} bootstrap intervals", ""]
+    lines = [facts.alarm, ""] if facts.alarm else []
+    lines += [f"{facts.title}: test, {len(tuned.truth):,} rows, {level} bootstrap intervals", ""]
     lines += [f"  {name:<20}{show(tuned.scores[name])}" for name in NAMES]
     lines += ["", f"Calibrated: {facts.calibration}."]
     if tuned.calibrated:

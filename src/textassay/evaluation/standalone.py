@@ -47,6 +47,7 @@ class Outcome:
     baselines: list[Baseline]
     folder: Path
     notes: list[str]
+    alarm: str = ""
 
 
 def evaluate_standalone(request: Request) -> Outcome | None:
@@ -91,6 +92,7 @@ def evaluate_standalone(request: Request) -> Outcome | None:
         baselines,
         folder,
         [*notes, *_agreement(folder, path, identity, request)],
+        facts.alarm,
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from textassay.config.runs import Run
-from textassay.console import out, table, tell
+from textassay.console import alarm, out, table, tell
+from textassay.evaluation.learned import did_not_learn
 from textassay.evaluation.metrics import HEADLINE
 from textassay.evaluation.outputs import RESULTS
 from textassay.evaluation.report import write_job_summary
@@ -45,6 +46,7 @@ def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
             }
             for run, results in finished
         ],
+        "unlearned": [run.seed for run, _ in finished if did_not_learn(run.path)],
         "failed": [run.seed for run in runs if not run.is_finished()],
         "untested": [
             run.seed for run in runs if run.is_finished() and not (run.path / RESULTS).is_file()
@@ -59,17 +61,33 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> Path:
     """`summary.json` and `summary.html` in the job's folder; the path of the page."""
     write_json(folder / "summary.json", summary)
     page = folder / "summary.html"
-    write_job_summary(page, summary=summary, metrics=SHOWN, headline=HEADLINE)
+    write_job_summary(
+        page, alarm=unlearned_sentence(summary), summary=summary, metrics=SHOWN, headline=HEADLINE
+    )
     return page
 
 
 def publish_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write the page and print what it says: the table, a verdict for each seed, the place."""
     page = write_summary(folder, summary)
+    if sentence := unlearned_sentence(summary):
+        alarm(sentence)
     out().print(summary_table(summary))
     for seed in summary["seeds"]:
         tell(f"seed {seed['seed']}: {seed['verdict']}")
     tell(f"report: {page}")
+
+
+def unlearned_sentence(summary: dict[str, Any]) -> str:
+    """Which seeds did not learn; empty where all did."""
+    if not summary["unlearned"]:
+        return ""
+    seeds = ", ".join(map(str, summary["unlearned"]))
+    return (
+        f"{len(summary['unlearned'])} of {len(summary['seeds'])} runs did not learn (seed {seeds}):"
+        " their validation scores are not detectably above those of the majority class. Their "
+        "reports say what to try."
+    )
 
 
 def summary_table(summary: dict[str, Any]) -> Table:

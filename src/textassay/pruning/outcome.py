@@ -23,7 +23,7 @@ from textassay.models.classifier import count_parameters
 from textassay.models.pruning import sizes_of
 from textassay.models.source import Source
 
-ORIGINAL = "original"
+ORIGINAL, RECOVERED = "original", "recovered"
 SPEED_TEXTS = 512
 ROUNDS = 5
 
@@ -55,6 +55,11 @@ class Outcome:
     validation_rows: int
     confidence: float
     device: str
+
+    @property
+    def run(self) -> Path:
+        """The directory of the run that recovered it."""
+        return Path(self.models[RECOVERED].path).parent
 
     def to_json(self) -> dict[str, Any]:
         """The content of `pruning.json`."""

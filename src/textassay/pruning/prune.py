@@ -34,7 +34,7 @@ from textassay.pruning.importance import (
     measure_importance,
     most_important,
 )
-from textassay.pruning.outcome import ORIGINAL, Outcome, measure_outcome
+from textassay.pruning.outcome import ORIGINAL, RECOVERED, Outcome, measure_outcome
 from textassay.pruning.recovery import Recovery, recovery_run, usual_directory
 from textassay.training.publish import write_model
 from textassay.training.run import run_training
@@ -112,9 +112,9 @@ def prune(request: Request) -> Outcome:
     models = {
         ORIGINAL: original.loaded,
         "pruned": load_artifact(out / PRUNED),
-        "recovered": load_artifact(out / "model"),
+        RECOVERED: load_artifact(out / "model"),
     }
-    places = {ORIGINAL: original.folder, "pruned": out / PRUNED, "recovered": out / "model"}
+    places = {ORIGINAL: original.folder, "pruned": out / PRUNED, RECOVERED: out / "model"}
     outcome = measure_outcome(
         models,
         places,

@@ -1,12 +1,13 @@
 """Any number of jobs, all their seeds: one process a run, and a summary of each job."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textassay.config.runs import Run, is_left_alone
 from textassay.console import INTERRUPTED, err, tell
-from textassay.errors import Stopped, TextassayError
+from textassay.errors import GateError, Stopped, TextassayError
+from textassay.evaluation.learned import did_not_learn
 from textassay.files import project_root
 from textassay.stopping import run_passing_on, stop_if_asked
 from textassay.training.extras import provide_extras
@@ -17,9 +18,10 @@ Jobs = Sequence[tuple[Path | None, list[Run]]]
 def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
     """Carry out the runs one after another, then print and write each job's summary.
 
-    A run that fails does not stop the others; TextassayError at the end names those that did.
+    A run that fails, or did not learn, does not stop the others. At the end TextassayError names
+    those that failed; GateError, where that is all, those that did not learn.
     """
-    failed: list[str] = []
+    failed: dict[Path, int] = {}
     provide_extras([run.job for _, runs in jobs for run in runs[:1]])
     for job_file, runs in jobs:
         for run in runs:
@@ -33,11 +35,29 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
             if code == Stopped.exit_code:
                 raise Stopped(f"{run.path} was stopped; the same command goes on from there.")
             if code != 0:
-                failed.append(f"{run.path} (exit code {code})")
+                failed[run.path] = code
     for _, runs in jobs:
         _summarize(runs)
+    refuse_bad_ends(failed, [run for _, runs in jobs for run in runs])
+
+
+def refuse_bad_ends(codes: Mapping[Path, int], runs: Sequence[Run]) -> None:
+    """TextassayError where runs have failed; GateError where that is all, but some did not learn.
+
+    `codes` has the exit code of each bad end. A run that did not learn has not failed: it is
+    finished, with its artifact and its report.
+    """
+    unlearned = [str(run.path) for run in runs if run.is_finished() and did_not_learn(run.path)
+                 and not run.job.evaluation.allow_unlearned]  # fmt: skip
+    failed = [f"{path} (exit code {code})" for path, code in codes.items()
+              if str(path) not in unlearned]  # fmt: skip
     if failed:
         raise TextassayError(f"{len(failed)} of the runs failed: {', '.join(failed)}.")
+    if unlearned:
+        raise GateError(
+            f"{len(unlearned)} of {len(runs)} runs did not learn: {', '.join(unlearned)}. Their "
+            "reports say what to try; --allow_unlearned takes them for a success."
+        )
 
 
 def command_of(

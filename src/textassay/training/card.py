@@ -17,6 +17,10 @@ base_model: {{ base.name }}
 pipeline_tag: text-classification
 ---
 # {{ run.job.name }}, seed {{ run.seed }}
+{%- if alarm %}
+
+**{{ alarm }}**
+{%- endif %}
 
 A text classifier with {{ labels|length }} labels: {{ labels|join(", ") }}.
 
@@ -59,9 +63,13 @@ print(classifier.predict(["a text"]))
 
 
 def model_card(
-    run: Run, dataset: Dataset, base: Source, validation: Evaluation, calibration: Calibration
-) -> str:
-    """The card's text, with validation figures: test figures belong to the run."""
+    run: Run, dataset: Dataset, base: Source, validation: Evaluation, calibration: Calibration,
+    alarm: str = "",
+) -> str:  # fmt: skip
+    """The card's text, with validation figures: test figures belong to the run.
+
+    `alarm` is what has to be said first: that it did not learn.
+    """
     template = jinja2.Template(CARD, keep_trailing_newline=True)
     return template.render(
         run=run,
@@ -69,6 +77,7 @@ def model_card(
         base=base,
         validation=validation,
         calibration=calibration,
+        alarm=alarm,
         show_change=show_change,
         labels=dataset.labels.names,
         library="transformers" if run.job.method.name == "full" else "peft",

@@ -8,6 +8,7 @@ from textassay.artifacts.hallmark import FILE
 from textassay.console import warn
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_baselines
+from textassay.evaluation.learned import VALIDATED, Learning
 from textassay.evaluation.outputs import facts_of_run, write_tested
 from textassay.evaluation.plots import plot_learning_curves
 from textassay.files import sha256_file, write_json
@@ -24,13 +25,15 @@ class Training:
 
 
 def write_validated(
-    setup: Setup, trained: Training, validation: Evaluation, calibration: Calibration
-) -> None:
+    setup: Setup, trained: Training, validation: Evaluation, calibration: Calibration,
+    learning: Learning | None,
+) -> None:  # fmt: skip
     """What training, calibration and validation came to."""
     run = setup.run
     results = validation.to_json("eval")
     results["calibration"] = {**calibration.to_json(), **(results["calibration"] or {})}
-    write_json(run.path / "eval_results.json", results)
+    results["learning"] = learning.to_json() if learning else None
+    write_json(run.path / VALIDATED, results)
     write_json(run.path / "label_mapping.json", setup.dataset.labels.to_json())
     metric = run.job.training.metric_for_best_model.removeprefix("eval_")
     plot_learning_curves(run.path / "learning_curves.png", trained.history, metric)

@@ -18,10 +18,11 @@ from textassay.artifacts.kinds import Loaded, restore_weights, write_configs
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
 from textassay.config.runs import PROVENANCE, Run, is_left_alone, preparing, refuse_directory
-from textassay.console import say
+from textassay.console import alarm, say
 from textassay.data.split import sample
 from textassay.evaluation.calibrate import Calibration, calibrate
 from textassay.evaluation.evaluate import Baseline, Evaluation, evaluate, stamped_figures
+from textassay.evaluation.learned import Learning, refuse_unlearned
 from textassay.evaluation.report import show, show_change, verdict
 from textassay.files import sha256_file, write_json
 from textassay.models import cpu
@@ -42,6 +43,7 @@ from textassay.training.checkpoints import (
 from textassay.training.distillation import DistillingTrainer
 from textassay.training.final import publish_extras, refuse_final_directory
 from textassay.training.interruption import AlreadyOver, OwedEvaluation
+from textassay.training.learning import learning_of
 from textassay.training.provenance import data_record, made_by
 from textassay.training.publish import (
     publish,
@@ -62,6 +64,13 @@ from textassay.training.setup import Setup, announce, assemble
 from textassay.training.trainer import AssayTrainer, build_trainer
 from textassay.training.zero import leave_deepspeed
 from textassay.training.zero_trainer import MovementCheck, ZeroTrainer
+
+
+def carry_out(run: Run) -> None:
+    """Carry out one run; GateError at its end where the model did not learn."""
+    run_training(run)
+    if is_main():
+        refuse_unlearned(run.path, run.job.evaluation.allow_unlearned)
 
 
 def run_training(run: Run) -> None:
@@ -85,8 +94,8 @@ def run_training(run: Run) -> None:
         leave_deepspeed()
     if not is_main():
         return
-    loaded, validated, calibration = _publish(setup, trained)
-    write_validated(setup, trained, validated, calibration)
+    loaded, validated, calibration, learning = _publish(setup, trained)
+    write_validated(setup, trained, validated, calibration, learning)
     publish_extras(run)
     tested = None if setup.is_zero else _evaluate(setup, loaded, "test")
     if tested and setup.distillation:
@@ -98,6 +107,8 @@ def run_training(run: Run) -> None:
             "hallmark": sha256_file(run.model_dir / FILE),
         }
     )
+    if learning and learning.sentence:
+        alarm(learning.sentence)
     _say_outcome(run, validated, calibration, tested, baselines)
 
 
@@ -225,15 +236,17 @@ def _trained(setup: Setup, figures: dict[str, Any], state: TrainerState) -> Trai
     return Training(figures, state.log_history, Path(best) if best else None)
 
 
-def _publish(setup: Setup, trained: Training) -> tuple[Loaded, Evaluation, Calibration]:
+def _publish(
+    setup: Setup, trained: Training
+) -> tuple[Loaded, Evaluation, Calibration, Learning | None]:
     """The artifact, calibrated and verified, and what it does on the validation rows."""
-    validated: list[tuple[Evaluation, Calibration]] = []
+    validated: list[tuple[Evaluation, Calibration, Learning | None]] = []
 
     def describe(loaded: Loaded) -> dict[str, Any]:
         raw = _evaluate(setup, loaded, "validation")
         if setup.is_zero:  # the trained weights are in pieces: what they did has to do
             refuse_other_loss(checkpoint, raw, setup.precision)
-        validated.append(calibrate(raw))
+        validated.append((*calibrate(raw), learning_of(setup, trained, raw)))
         return _hallmark_facts(setup, *validated[0])
 
     def write(folder: Path) -> None:
@@ -267,12 +280,19 @@ def _evaluate(setup: Setup, loaded: Loaded, split: str) -> Evaluation:
 
 
 def _hallmark_facts(
-    setup: Setup, validation: Evaluation, calibration: Calibration
+    setup: Setup, validation: Evaluation, calibration: Calibration, learning: Learning | None
 ) -> dict[str, Any]:
     return {
         **_origin(setup),
         "validation": stamped_figures(len(validation.truth), validation.scores),
-        "card": model_card(setup.run, setup.dataset, setup.base, validation, calibration),
+        "card": model_card(
+            setup.run,
+            setup.dataset,
+            setup.base,
+            validation,
+            calibration,
+            learning.sentence if learning else "",
+        ),
         "temperature": calibration.temperature,
     }
 
