@@ -107,7 +107,7 @@ def chance_agreement(truth: np.ndarray, predicted: np.ndarray, labels: int) -> f
     as_many = 0
     for _ in range(DEALS // AT_ONCE):
         dealt = random.permuted(np.tile(predicted.astype(np.int32), (AT_ONCE, 1)), axis=1)
-        as_many += np.count_nonzero((dealt == truth).sum(1) >= hits)
+        as_many += int(np.count_nonzero((dealt == truth).sum(1) >= hits))
     return (1 + as_many) / (1 + DEALS)
 
 
