@@ -31,6 +31,8 @@ fail() {
 # begin ROOT: in the sbatch files, before carry_out.
 begin() {
   root=$1
+  [[ -n ${SLURM_JOB_ID:-} && -n ${SLURM_NNODES:-} ]] ||
+    fail "$0 runs inside a job of Slurm; submit it with: sbatch $0 … (without Slurm: bash train.sh … or bash eval.sh …)"
   trap stop USR1 TERM
   load_site
   load_modules

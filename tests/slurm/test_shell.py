@@ -148,8 +148,18 @@ def test_a_shell_that_knows_no_modules_is_told_of_them(tmp_path, write) -> None:
     ],
 )  # fmt: skip
 def test_what_is_missing_is_named_before_anything_starts(tmp_path, variables, said) -> None:
-    done = shell(f'begin "{tmp_path}"', tmp_path, **variables)
+    inside = {"SLURM_JOB_ID": "1", "SLURM_NNODES": "1"}
+    done = shell(f'begin "{tmp_path}"', tmp_path, **inside, **variables)
     assert done.returncode == 2 and said in done.stderr.splitlines()[-1], done.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "summary", "deepspeed_r8"])
+def test_an_sbatch_file_that_bash_runs_says_how_it_is_submitted(name) -> None:
+    done = subprocess.run(["bash", f"slurm/{name}.sbatch", "jobs/quickstart.yaml"],
+                          cwd=project_root(), env={"PATH": os.environ["PATH"]},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"submit it with: sbatch slurm/{name}.sbatch" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["train", "eval", "summary", "deepspeed_r8"])
