@@ -152,7 +152,10 @@ def test_other_rows_are_a_file_used_whole(
     assert done.exit_code == 0, done.output
     found = figures(Path("out"))
     assert found["test_rows"] == 21 and found["baselines"] == []
-    assert "No baselines: a single file is used whole" in done.stdout
+    reason = "There are no baselines, since a single file has no rows to train them on"
+    assert reason in done.stdout and found["verdict"].startswith(reason)
+    assert reason in Path("out/test_summary.txt").read_text()
+    assert reason in Path("out/report.html").read_text()
     assert (
         "of the 21 rows compared here have a text that stands in the training rows" in done.stdout
     )
@@ -173,6 +176,12 @@ def test_what_carries_no_hallmark_is_said_and_not_refused(
     done = evaluate(theirs, "--data_path", made.data)
     assert done.exit_code == 0, done.output
     assert "carries no hallmark; nothing proves what it is" in done.stderr
+    warning = "The model carries no hallmark: nothing proves what it is."
+    assert done.stdout.startswith(warning)
+    folder = Path(f"{theirs}-evaluation-{made.data.stem}")
+    assert (folder / "test_summary.txt").read_text().startswith(warning)
+    page = (folder / "report.html").read_text()
+    assert page.index(warning) < page.index("All figures") and 'class="verdict unknown"' in page
     found = figures(tmp_path / "theirs-evaluation-rows")
     assert found["hallmark"] is None and found["evaluated"] == f"model {theirs}"
     without = evaluate(theirs, "--output_dir", "out")

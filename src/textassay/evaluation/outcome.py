@@ -40,20 +40,21 @@ def _evaluate(request: Request) -> None:
 def print_outcome(outcome: Outcome) -> None:
     """The figures beside the baselines', the verdict, notes, and where the report is."""
     found, baselines = outcome.evaluation, outcome.baselines
-    if outcome.alarm:
-        alarm(outcome.alarm)
+    if outcome.facts.alarm:
+        alarm(outcome.facts.alarm)
     rows = [
         ["the model", *(show(found.scores[name]) for name in _SHOWN)],
         *([one.name, *(show(one.scores[name]) for name in _SHOWN)] for one in baselines),
     ]
+    for sentence in outcome.facts.trust:
+        tell(sentence)
     level = f"{found.settings.confidence:.0%}"
-    title = f"{outcome.title}: {len(found.truth):,} rows, {level} intervals"
+    title = f"{outcome.facts.title}: {len(found.truth):,} rows, {level} intervals"
     out().print(table(escape(title), ["", *_SHOWN], rows))
     if found.calibrated:
         changes = (f"{name} {show_change(found.calibrated, name)}" for name in CALIBRATED)
         tell(f"Calibrated, temperature {found.calibrated.temperature:.4g}: {', '.join(changes)}.")
-    if baselines:
-        tell(verdict(baselines, len(found.truth)))
+    tell(verdict(baselines, len(found.truth), outcome.facts.without_baselines))
     for note in outcome.notes:
         tell(f"note: {note}")
     tell(f"report: {outcome.folder / 'report.html'}")

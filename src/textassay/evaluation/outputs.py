@@ -76,7 +76,7 @@ def write_tested(
     results = {
         **tested.to_json("test"),
         "baselines": [baseline.to_json() for baseline in baselines],
-        "verdict": verdict(baselines, len(tested.truth)),
+        "verdict": verdict(baselines, len(tested.truth), facts.without_baselines),
         **stamp,
     }
     write_predictions(folder / "predictions.parquet", tested)

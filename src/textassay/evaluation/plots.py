@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from textassay.evaluation.fonts import LATIN, families, plain_text
-from textassay.evaluation.metrics import ECE_BINS, reliability
+from textassay.evaluation.metrics import ECE_BINS, LOWER_IS_BETTER, reliability
 from textassay.files import replacing
 
 INK, ACCENT, SECOND = "#1f2933", "#0b6e4f", "#c8553d"
@@ -89,10 +89,12 @@ def plot_learning_curves(path: Path, history: list[dict[str, Any]], metric: str)
     _curve(losses, history, "eval_loss", SECOND, "validation")
     losses.set_xlabel("optimizer step")
     losses.set_ylabel("loss")
+    losses.set_ylim(bottom=0)  # so that a loss which hardly moves looks like one
     losses.legend(frameon=False)
     _curve(metrics, history, f"eval_{metric}", ACCENT, "validation")
     metrics.set_xlabel("optimizer step")
     metrics.set_ylabel(metric)
+    _show_whole_range(metrics, metric)
     for axes in (losses, metrics):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
@@ -104,6 +106,13 @@ def _curve(axes: Any, history: list[dict[str, Any]], key: str, color: str, label
     if points:
         marker = "o" if key.startswith("eval_") else None
         axes.plot(*zip(*points, strict=True), color=color, label=label, marker=marker, ms=4)
+
+
+def _show_whole_range(axes: Any, metric: str) -> None:
+    """Let a score have the same height in every picture, and no small change look like a large."""
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    if metric not in LOWER_IS_BETTER:
+        axes.set_ylim(top=1.02)
 
 
 def _drawable(labels: Sequence[str]) -> tuple[list[str], list[str]]:

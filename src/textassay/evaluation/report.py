@@ -12,6 +12,8 @@ from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation
 from textassay.evaluation.metrics import HEADLINE, LOWER_IS_BETTER, NAMES, Score, per_class
 from textassay.files import write_text
 
+SWITCHED_OFF = "Baselines were switched off"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -19,6 +21,7 @@ class Facts:
 
     `calibration` is a sentence; `validation_calibrated` what it did on the rows it was fitted on.
     `alarm` is what has to be said before anything else.
+    `trust` says how far the figures can be believed, `without_baselines` why there are none.
     """
 
     title: str
@@ -33,14 +36,15 @@ class Facts:
     figures: dict[str, Any] = field(default_factory=dict)
     curves: Path | None = None
     alarm: str = ""
+    trust: list[str] = field(default_factory=list)
+    without_baselines: str = SWITCHED_OFF
 
 
-def verdict(baselines: Sequence[Baseline], rows: int) -> str:
-    """One honest sentence on the strongest baseline."""
+def verdict(baselines: Sequence[Baseline], rows: int, without: str = SWITCHED_OFF) -> str:
+    """One honest sentence on the strongest baseline, or on why there is none."""
     if not baselines:
-        return "Baselines were switched off, so nothing says whether tuning was worth it."
-    strongest = max(baselines, key=lambda baseline: baseline.scores["macro_f1"].value or 0)
-    ahead = strongest.ahead["macro_f1"]
+        return f"{without}, so nothing says whether tuning was worth it."
+    strongest, ahead = _strongest(baselines)
     low, high = ahead.low or 0.0, ahead.high or 0.0
     gap = f"macro-F1 {ahead.value:+.3f}, interval {low:+.3f} to {high:+.3f}, {rows:,} rows"
     if low > 0:
@@ -48,6 +52,22 @@ def verdict(baselines: Sequence[Baseline], rows: int) -> str:
     if high < 0:
         return f"Worse than {strongest.name} ({gap}): this model is not worth its cost."
     return f"No detectable difference from {strongest.name} ({gap})."
+
+
+def _strongest(baselines: Sequence[Baseline]) -> tuple[Baseline, Score]:
+    """The baseline with the best macro-F1, and how far the model is ahead of it."""
+    strongest = max(baselines, key=lambda baseline: baseline.scores["macro_f1"].value or 0)
+    return strongest, strongest.ahead["macro_f1"]
+
+
+def standing(baselines: Sequence[Baseline]) -> str:
+    """`better` or `worse` than the strongest baseline, `equal` or `unknown`: for its colour."""
+    if not baselines:
+        return "unknown"
+    ahead = _strongest(baselines)[1]
+    if (ahead.low or 0.0) > 0:
+        return "better"
+    return "worse" if (ahead.high or 0.0) < 0 else "equal"
 
 
 def show(score: Score | None) -> str:
@@ -75,7 +95,8 @@ def write_test_summary(
 ) -> None:
     """`test_summary.txt`: headline figures, baselines, the report by class, in plain text."""
     level = f"{tuned.settings.confidence:.0%}"
-    lines = [facts.alarm, ""] if facts.alarm else []
+    first = [*([facts.alarm] if facts.alarm else []), *facts.trust]
+    lines = [*first, ""] if first else []
     lines += [f"{facts.title}: test, {len(tuned.truth):,} rows, {level} bootstrap intervals", ""]
     lines += [f"  {name:<20}{show(tuned.scores[name])}" for name in NAMES]
     lines += ["", f"Calibrated: {facts.calibration}."]
@@ -83,7 +104,7 @@ def write_test_summary(
         for name, before in tuned.calibrated.before.items():
             change = show_gain(tuned.calibrated.change[name])
             lines.append(f"  {name + ' before':<20}{show(before)}, change {change}")
-    lines += ["", verdict(baselines, len(tuned.truth)), ""]
+    lines += ["", verdict(baselines, len(tuned.truth), facts.without_baselines), ""]
     for baseline in baselines:
         figures = ", ".join(f"{name} {show(baseline.scores[name])}" for name in HEADLINE)
         lines.append(f"  {baseline.name}: {figures}")
@@ -103,7 +124,8 @@ def write_run_report(
     """`report.html`: self-contained, pictures included."""
     page = _template("run.html").render(
         facts=facts,
-        verdict=verdict(baselines, len(tuned.truth)),
+        verdict=verdict(baselines, len(tuned.truth), facts.without_baselines),
+        standing=standing(baselines),
         tuned=tuned,
         baselines=baselines,
         names=NAMES,

@@ -1,6 +1,6 @@
 """The standalone evaluator: whatever can predict, on any rows, with the files that a run has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from textassay.evaluation.contenders import (
 from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_baselines, evaluate
 from textassay.evaluation.folders import Request, refuse_folder, run_above, usual_folder
 from textassay.evaluation.outputs import RESULTS, facts_of_run, write_tested
-from textassay.evaluation.report import Facts
+from textassay.evaluation.report import SWITCHED_OFF, Facts
 from textassay.files import cache_dir, read_json, sha256_file, sha256_files
 from textassay.models.device import describe_device, find_device
 from textassay.models.source import find_model
@@ -42,12 +42,11 @@ UNCALIBRATED = (
 class Outcome:
     """What was found, and the folder that holds the files."""
 
-    title: str
+    facts: Facts
     evaluation: Evaluation
     baselines: list[Baseline]
     folder: Path
     notes: list[str]
-    alarm: str = ""
 
 
 def evaluate_standalone(request: Request) -> Outcome | None:
@@ -75,25 +74,18 @@ def evaluate_standalone(request: Request) -> Outcome | None:
         found = evaluate(contender.loaded, "test", selection.table, settings, batch, device)
     strange = _strange_labels(selection, found)
     baselines: list[Baseline] = []
-    notes = _notes(contender, selection, identity)
+    notes = _notes(identity, request)
     if selection.train is not None and settings.baselines and not strange:
         baselines, unfitted = compare_with_baselines(found, selection.train)
         notes += unfitted
-    if strange:
-        notes.append(f"No baselines: the training rows have labels that the model does not know "
-                     f"({', '.join(strange)}).")  # fmt: skip
-    if request.max_length:
-        notes.append(f"Texts were cut to {request.max_length} tokens, as asked for.")
-    facts = _facts(path, identity, contender, selection, request, notes)
-    write_tested(folder, found, baselines, facts, _stamp(contender, path, identity))
-    return Outcome(
-        facts.title,
-        found,
-        baselines,
-        folder,
-        [*notes, *_agreement(folder, path, identity, request)],
-        facts.alarm,
+    facts = replace(
+        _facts(path, identity, contender, selection, request, notes),
+        trust=_trust(contender, selection, identity),
+        without_baselines=_why_no_baselines(selection, settings, strange),
     )
+    write_tested(folder, found, baselines, facts, _stamp(contender, path, identity))
+    notes += _agreement(folder, path, identity, request)
+    return Outcome(facts, found, baselines, folder, notes)
 
 
 def _find(request: Request) -> tuple[Path, Identity]:
@@ -190,16 +182,35 @@ def _select(contender: Contender, data: DataSection | None) -> Selection:
         return selection
 
 
-def _notes(contender: Contender, selection: Selection, identity: Identity) -> list[str]:
-    notes = []
+def _why_no_baselines(
+    selection: Selection, settings: EvaluationSection, strange: Sequence[str]
+) -> str:
+    """The first half of the verdict where there are none."""
     if selection.train is None:
-        notes.append("No baselines: a single file is used whole, so there are no rows to train on.")
-    if identity.kind == ZERO:
-        notes.append(UNCALIBRATED)
+        return "There are no baselines, since a single file has no rows to train them on"
+    if not settings.baselines:
+        return SWITCHED_OFF
+    if strange:
+        return (
+            "There are no baselines, since the training rows have labels that the model does not "
+            f"know ({', '.join(strange)})"
+        )
+    return "No baseline could be fitted"
+
+
+def _notes(identity: Identity, request: Request) -> list[str]:
+    notes = [UNCALIBRATED] if identity.kind == ZERO else []
+    if request.max_length:
+        notes.append(f"Texts were cut to {request.max_length} tokens, as asked for.")
+    return notes
+
+
+def _trust(contender: Contender, selection: Selection, identity: Identity) -> list[str]:
+    """How far the figures can be believed: what is proved, and whether rows were seen before."""
     if identity.kind == RUN and selection.fingerprint == contender.fingerprint:
-        return notes
+        return []
     found = training_notes("the model", contender, selection)
-    return notes + [note[0].upper() + note[1:] for note in found]
+    return [note[0].upper() + note[1:] for note in found]
 
 
 def _facts(
