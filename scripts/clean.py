@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from textassay.config.reading_flags import reading_options
 from textassay.console import SPELLING, reports_errors
 
 FILE = click.Path(path_type=Path)
@@ -23,11 +25,12 @@ CONFLICTS = click.Choice(["keep", "drop", "majority"])
 @click.option("--report", type=FILE, help="write the report as JSON")
 @click.option("--changes", type=FILE, help="write one line of JSON for every row touched")
 @click.option("--force", is_flag=True, help="replace files that are there")
+@reading_options
 @reports_errors
 def main(
     source: Path, output: Path, text_column: str | None, label_column: str | None,
     column_names: str | None, conflicts: str | None, keep_duplicates: bool, mask_emoticons: bool,
-    report: Path | None, changes: Path | None, force: bool,
+    report: Path | None, changes: Path | None, force: bool, reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write a clean copy of INPUT: texts repaired, rows without use left out, all of it reported.
 
@@ -36,16 +39,18 @@ def main(
     from textassay.console import warn
     from textassay.data import tidy_report
     from textassay.data.columns import find_columns
+    from textassay.data.options import ReadOptions
     from textassay.data.read import read_file
-    from textassay.data.tidy import Choices, tidy
+    from textassay.data.tidy import Choices, refuse_doubtful_letters, refuse_joined, tidy
     from textassay.files import replacing, write_json, write_text
 
     tidy_report.refuse_outputs(source, output, [path for path in (report, changes) if path], force)
-    named = [name.strip() for name in column_names.split(",")] if column_names else None
-    rows = read_file(source, named)
+    rows = read_file(source, ReadOptions.of_flags(column_names, reading))
     for note in rows.notes:
         warn(f"{source}: {note}")
+    refuse_doubtful_letters(rows)
     names = find_columns(rows, text_column, label_column)
+    refuse_joined(names, rows)
     choices = Choices(conflicts or "keep", keep_duplicates, mask_emoticons)
     tidied = tidy(rows, names, choices)
     done = tidy_report.report(tidied)

@@ -1,9 +1,11 @@
 """Compare two artifacts on the same rows, or one with its untuned base."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from textassay.config.reading_flags import reading_options
 from textassay.console import SPELLING, reports_errors
 
 
@@ -20,11 +22,13 @@ from textassay.console import SPELLING, reports_errors
 @click.option("--base_model_path", help="the adapters' base, where it moved")
 @click.option("--output_dir", type=click.Path(path_type=Path), help="where to write the files")
 @click.option("--force", is_flag=True, help="replace a comparison that is there")
+@reading_options
 @reports_errors
 def main(
     a: Path, b: Path | None, split: str | None, data_path: str | None, data_name: str | None,
     text_column: str | None, label_column: str | None, device: str, batch_size: int,
     base_model_path: str | None, output_dir: Path | None, force: bool,
+    reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """Compare the artifacts A and B on the same rows; without B, A with its untuned base.
 
@@ -39,7 +43,7 @@ def main(
     )
 
     refuse_output(output_dir, [a, *([b] if b else [])], force)
-    data = other_data(data_path, data_name, text_column, label_column)
+    data = other_data(data_path, data_name, text_column, label_column, reading)
     comparison = compare_artifacts(a, b, data, split, device, batch_size, base_model_path)
     print_comparison(comparison)
     if output_dir:

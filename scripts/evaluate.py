@@ -1,9 +1,11 @@
 """Evaluate whatever can predict: a run, an adapter, a model, a ZeRO checkpoint, a hub name."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from textassay.config.reading_flags import reading_options
 from textassay.console import SPELLING, reports_errors
 from textassay.stopping import heeding_signals
 
@@ -26,13 +28,14 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--keep_consolidated", is_flag=True, help="keep a checkpoint's weights in the cache")
 @click.option("--force", is_flag=True, help="replace results that are there")
 @click.option("--skip_existing", is_flag=True, help="leave alone what has its results")
+@reading_options
 @reports_errors
 def main(
     artifacts: tuple[str, ...], checkpoint_dir: str | None, data_path: str | None,
     data_name: str | None, text_column: str | None, label_column: str | None,
     output_dir: Path | None, base_model_path: str | None, seed: int | None,
     model_max_length: int | None, device: str, batch_size: int | None, keep_consolidated: bool,
-    force: bool, skip_existing: bool,
+    force: bool, skip_existing: bool, reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """Evaluate each ARTIFACT: a run, adapter, model, ZeRO checkpoint, a job's folder, a hub name.
 
@@ -48,7 +51,7 @@ def main(
     from textassay.evaluation.folders import Request
     from textassay.evaluation.outcome import evaluate_each
 
-    data = other_data(data_path, data_name, text_column, label_column)
+    data = other_data(data_path, data_name, text_column, label_column, reading)
     requests = [
         Request(
             place, data, output_dir, base_model_path, seed, model_max_length, device, batch_size,

@@ -1,9 +1,11 @@
 """Make of an artifact what is shipped: one merged model, ONNX, or ONNX in INT8."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from textassay.config.reading_flags import reading_options
 from textassay.console import SPELLING, reports_errors
 
 FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
@@ -31,12 +33,13 @@ FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
     "--accept_unproven", is_flag=True, help="onnx-int8: ship though too few rows judge it"
 )
 @click.option("--force", is_flag=True, help="replace an export that is there")
+@reading_options
 @reports_errors
 def main(
     model: str, form: str, output_dir: Path | None, base_model_path: str | None,
     data_path: str | None, data_name: str | None, text_column: str | None,
     label_column: str | None, save_bin: bool, static: bool, reduce_range: bool,
-    accept_unproven: bool, force: bool,
+    accept_unproven: bool, force: bool, reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """Export MODEL (a run, an artifact, a hub name) and verify the result in a fresh process.
 
@@ -49,7 +52,7 @@ def main(
     from textassay.exporting.export import Wanted, export
     from textassay.exporting.graphs.int8 import Int8
 
-    data = other_data(data_path, data_name, text_column, label_column)
+    data = other_data(data_path, data_name, text_column, label_column, reading)
     export(
         Wanted(
             model, form, output_dir, base_model_path, data, Int8(static, reduce_range),

@@ -1,9 +1,11 @@
 """Predict: texts on the command line, typed, or piped, and whole files of them."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from textassay.config.reading_flags import reading_options
 from textassay.console import SPELLING, reports_errors
 
 FILE = click.Path(path_type=Path, allow_dash=True)
@@ -30,31 +32,35 @@ BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all cores]")
 @click.option("--force", is_flag=True, help="replace an output that is there")
+@reading_options
 @reports_errors
 def main(
     model: str, texts: tuple[str, ...], interactive: bool, demo: bool, source: Path | None,
     output: Path | None, text_column: str | None, column_names: str | None, on_bad_rows: str,
     top_k: int | None, threshold: float | None, prefix: str, backend: str | None,
     base_model_path: str | None, device: str, threads: int | None, force: bool,
+    reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """Let MODEL answer: a run, an artifact of any kind, or a classifier by its hub name.
 
     Texts come from --text, --interactive, --demo or --input; a killed --input goes on where it was
     when the same command is given again.
     """
+    from textassay.data.options import ReadOptions
     from textassay.prediction import command
     from textassay.prediction.answers import Choices
 
     choices = Choices(top_k, threshold, prefix, problems=on_bad_rows == "skip")
     ask = command.Ask(model, backend, base_model_path, device, threads, choices)
     command.refuse_sources(texts, interactive, demo, source, output)
+    command.refuse_reading([*reading, *(["column_names"] if column_names else [])], source)
     if source is None:
         command.answer_people(ask, texts, interactive)
     elif str(source) == "-":
         command.answer_pipe(ask, text_column, on_bad_rows)
     else:
-        names = [name.strip() for name in column_names.split(",")] if column_names else None
-        command.answer_file(ask, source, output, text_column, names, on_bad_rows, force)
+        options = ReadOptions.of_flags(column_names, reading)
+        command.answer_file(ask, source, output, text_column, options, on_bad_rows, force)
 
 
 if __name__ == "__main__":

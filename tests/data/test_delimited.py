@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tables_for_tests import TEXTS
 
-from textassay.data.delimited import (
-    DELIMITERS,
-    LONGEST_FIELD,
-    Record,
-    batches,
-    find_delimiter,
-    find_dialect,
-    records,
-)
+from textassay.data.delimited import LONGEST_FIELD, Record, batches, records
+from textassay.data.dialect import DELIMITERS, find_dialect
 from textassay.errors import DataError
 
 # Texts that try to be mistaken for structure.
@@ -94,29 +87,6 @@ def test_a_quote_left_open_in_a_quoted_file_is_named_with_its_line(write):
     path = write("a.csv", 'text,label\n"a, b",x\nplain,x\n"open, it stays,x\nlast,x\n')
     with pytest.raises(DataError, match=r"a\.csv, line 4: a quote is opened here"):
         list(records(find_dialect(path)[0]))
-
-
-@given(
-    st.sampled_from(DELIMITERS),
-    st.lists(st.text("abc好 ", min_size=1), min_size=2, unique=True),
-)
-def test_the_delimiter_is_the_one_that_splits_the_header(write, delimiter, names):
-    path = write("a.csv", "\n\n" + delimiter.join(names) + "\nrow\n")
-    assert find_delimiter(path, "utf-8") == delimiter
-
-
-@pytest.mark.parametrize(
-    ("name", "header", "delimiter"),
-    [
-        ("a.tsv", "text, or a, b\tlabel", "\t"),
-        ("a.TSV", "a;b\tlabel", "\t"),
-        ("a.csv", '"text; of; a; review",label', ","),
-        ("a.tsv", "text,label", ","),
-        ("a.csv", "text", ","),
-    ],
-)
-def test_a_delimiter_inside_quotes_or_beside_a_tab_does_not_count(name, header, delimiter, write):
-    assert find_delimiter(write(name, header + "\n"), "utf-8") == delimiter
 
 
 @pytest.mark.parametrize("bad", ["a,b,c", "a"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.tables_for_tests import TEXTS
 
 from textassay.data import encoding
-from textassay.data.encoding import find_encoding
+from textassay.data.encoding import find_encoding, shown
 from textassay.errors import DataError
 
 CHINESE = [
@@ -27,16 +27,16 @@ OTHERS = {
 
 
 def read(path):
-    return path.read_bytes().decode(find_encoding(path)[0])
+    return path.read_bytes().decode(find_encoding(path).name)
 
 
 @given(TEXTS.filter(lambda text: text and not text.startswith("\ufeff")))
 def test_utf_8_is_read_without_a_note_with_or_without_a_mark(write, text):
     plain = write("plain.csv", text)
-    assert find_encoding(plain) == ("utf-8", None)
+    assert find_encoding(plain) == ("utf-8", None, None)
     assert read(plain) == text
     marked = write("marked.csv", codecs.BOM_UTF8 + text.encode())
-    assert find_encoding(marked) == ("utf-8-sig", None)
+    assert find_encoding(marked) == ("utf-8-sig", None, None)
     assert read(marked) == text
 
 
@@ -51,7 +51,7 @@ def test_wide_encodings_are_known_by_their_mark_and_said(write, text, name):
 def test_western_text_in_utf_16_is_known_without_a_mark(name, write):
     text = "text,label\nA fine film.,good\nNever again.,bad\n"
     path = write("wide.csv", text.encode(name))
-    assert find_encoding(path) == (name, f"read as {name.upper()} (no byte-order mark)")
+    assert find_encoding(path)[:2] == (name, f"read as {name.upper()} (no byte-order mark)")
     assert read(path) == text
 
 
@@ -60,7 +60,7 @@ def test_western_text_in_utf_16_is_known_without_a_mark(name, write):
 def test_chinese_files_of_the_national_standard_are_read_and_said(write, lines):
     text = "text,label\n" + "\n".join(lines)
     path = write("chinese.csv", text.encode("gb18030"))
-    assert find_encoding(path) == ("gb18030", "read as GB18030")
+    assert find_encoding(path)[:2] == ("gb18030", "read as GB18030")
     assert read(path) == text
 
 
@@ -69,16 +69,17 @@ def test_chinese_files_of_the_national_standard_are_read_and_said(write, lines):
 def test_other_encodings_are_guessed_and_said(name, times, write):
     text = "text,label\n" + OTHERS[name] * times
     path = write("other.csv", text.encode(name))
-    found, note = find_encoding(path)
+    found = find_encoding(path)
     assert read(path) == text
-    assert note.startswith(f"read as {found.upper()}, a guess")
+    assert f"read as {shown(found.name)}, a guess" in found.note
+    assert "--encoding" in found.note
 
 
 @pytest.mark.parametrize("labels", [("好", "坏"), ("正面", "负面"), ("积极", "消极")])
 def test_a_few_chinese_labels_beside_english_texts_are_enough(labels, write):
     text = "text,label\n" + "".join(f"A film of sorts,{label}\n" for label in labels * 10)
     path = write("labels.csv", text.encode("gb18030"))
-    assert find_encoding(path) == ("gb18030", "read as GB18030")
+    assert find_encoding(path)[:2] == ("gb18030", "read as GB18030")
     assert read(path) == text
 
 
@@ -137,7 +138,7 @@ def test_files_that_are_not_text_are_called_what_they_are(head, write):
 
 @pytest.mark.parametrize("text", ["SQLite is a database", "%PDF files are bad", "PKs and keys"])
 def test_a_text_that_speaks_of_such_files_is_a_text(text, write):
-    assert find_encoding(write("a.csv", text)) == ("utf-8", None)
+    assert find_encoding(write("a.csv", text)) == ("utf-8", None, None)
 
 
 def test_a_file_of_control_characters_is_refused(write):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tables_for_tests import TEXTS
 
+from textassay.data.options import ReadOptions
 from textassay.data.read import read_file
 from textassay.errors import DataError
 
@@ -76,13 +77,17 @@ def test_a_row_of_another_width_is_bad_and_all_others_are_read(write):
 
 
 def test_a_file_without_a_header_takes_the_names_it_is_given(write):
-    read = read_file(write("a.tsv", "a\t0\tx1\nb\t1\tx2\n"), ["text", "label", "id"])
+    read = read_file(
+        write("a.tsv", "a\t0\tx1\nb\t1\tx2\n"), ReadOptions(column_names=["text", "label", "id"])
+    )
     assert columns_of(read) == {"text": ["a", "b"], "label": ["0", "1"], "id": ["x1", "x2"]}
     assert read.lines.to_pylist() == [1, 2]
 
 
 def test_more_names_than_columns_make_every_row_bad(write):
-    read = read_file(write("a.csv", "a,0\nb,1\n"), ["text", "label", "id"])
+    read = read_file(
+        write("a.csv", "a,0\nb,1\n"), ReadOptions(column_names=["text", "label", "id"])
+    )
     assert [(row.line, row.reason) for row in read.bad] == [
         (1, "has 2 fields for 3 columns"),
         (2, "has 2 fields for 3 columns"),

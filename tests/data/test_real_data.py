@@ -10,6 +10,7 @@ import pytest
 from textassay.config.schema import DataSection
 from textassay.data.catalog import read_entry
 from textassay.data.load import load_dataset
+from textassay.data.options import ReadOptions
 from textassay.data.read import read_file
 from textassay.data.words import normalized
 from textassay.files import project_root
@@ -78,7 +79,7 @@ def test_a_table_is_read_to_the_last_row(name, real_data):
 
 @pytest.mark.parametrize("name", HEADLESS)
 def test_a_table_without_a_header_is_read_to_the_last_row(name, real_data):
-    rows = read_file(real_data / name, ["text", "labels", "id"])
+    rows = read_file(real_data / name, ReadOptions(column_names=["text", "labels", "id"]))
     assert len(rows) == HEADLESS[name] == len(lines_of(real_data / name))
     assert rows.bad == []
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from tests.prediction.answering import FORMATS, write_table
 from tests.tables_for_tests import TEXTS
 
+from textassay.data import json_rows
+from textassay.data.options import ReadOptions
 from textassay.data.read import read_file
 from textassay.errors import DataError
 from textassay.prediction import rows
@@ -94,14 +96,14 @@ def test_the_texts_column_is_the_one_that_is_named(write):
         open_source(path)
     assert text_of(streamed(open_source(path, "content"))[0], "content")[0] == "b"
     headless = write("b.csv", "x,1\ny,2\n")
-    assert open_source(headless, None, ["text", "id"]).rows == 2
+    assert open_source(headless, None, ReadOptions(column_names=["text", "id"])).rows == 2
 
 
 def test_a_large_array_is_refused_with_the_way_out(tmp_path, monkeypatch):
     path = write_table(tmp_path / "a.json", {"text": ["a", "b"]})
-    monkeypatch.setattr(rows, "LARGEST_ARRAY", path.stat().st_size)
+    monkeypatch.setattr(json_rows, "LARGEST_ARRAY", path.stat().st_size)
     assert open_source(path).rows == 2
-    monkeypatch.setattr(rows, "LARGEST_ARRAY", path.stat().st_size - 1)
+    monkeypatch.setattr(json_rows, "LARGEST_ARRAY", path.stat().st_size - 1)
     with pytest.raises(DataError, match="JSON lines"):
         open_source(path)
 

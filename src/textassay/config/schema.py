@@ -4,10 +4,18 @@
 the PEFT config that it names, each by the library's own name (see `library_fields.py`).
 """
 
+import codecs
 import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
 from textassay.config.names import as_kind, nearest, typed_fields
@@ -55,6 +63,23 @@ FULL_RATE = 5e-5
 FEWEST_STEPS = 200
 
 
+# What stands for a quote or escape character that a file does not have.
+NO_CHARACTER = "none"
+SPELT_OUT = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " "}
+
+
+def text_encoding(name: str) -> str:
+    """Return Python's name of a text encoding. Raises ValueError for what is none."""
+    try:
+        codec = codecs.lookup(name.strip())
+        "".encode(codec.name)  # LookupError for codecs such as base64, which hold no text
+    except LookupError:
+        raise ValueError(
+            f"{name!r} is no encoding that Python reads; utf-8, cp1252, latin-1, gb18030 are"
+        ) from None
+    return codec.name
+
+
 class Section(BaseModel):
     """A part of a job: it refuses unknown keys and never changes once it is made."""
 
@@ -74,6 +99,19 @@ class DataSection(Section):
     column_names: list[str] | None = Field(
         None, description="names for the columns of files that have no header line"
     )
+    encoding: str | None = Field(
+        None, description="the encoding of text files, such as cp1252 (default: found out)"
+    )
+    delimiter: str | None = Field(
+        None, description="CSV, TSV: what separates columns, such as ; or tab (default: found out)"
+    )
+    quotechar: str | None = Field(
+        None, description="CSV, TSV: what encloses fields, or none (default: found out)"
+    )
+    escapechar: str | None = Field(
+        None, description="CSV, TSV: what goes before a quote inside a field, or none"
+    )
+    skip_rows: int = Field(0, ge=0, description="CSV, TSV: lines above the header that are no rows")
     labels: list[str] | None = Field(
         None, description="the labels that may occur, in this order; any other is an error"
     )
@@ -95,6 +133,24 @@ class DataSection(Section):
     split_seed: int | None = Field(
         None, description="the seed of the cut (default: the data set's own); never the run's seed"
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_text_encoding(cls, name: str | None) -> str | None:
+        return None if name is None else text_encoding(name)
+
+    @field_validator("delimiter", "quotechar", "escapechar")
+    @classmethod
+    def _is_one_character(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if value.lower() == NO_CHARACTER and info.field_name != "delimiter":
+            return NO_CHARACTER
+        character = SPELT_OUT.get(value.lower(), value)
+        if len(character) != 1 or character in "\r\n\0":
+            alternatives = "a word such as tab" if info.field_name == "delimiter" else NO_CHARACTER
+            raise ValueError(f"{value!r} is neither one character nor {alternatives}")
+        return character
 
     @field_validator("labels")
     @classmethod

@@ -8,6 +8,7 @@ from itertools import islice
 
 import pyarrow as pa
 
+from textassay.data.cells import is_missing, plain_label
 from textassay.data.columns import Columns
 from textassay.data.read import AT_ONCE, BadRow, Rows
 from textassay.data.read import values as read_values
@@ -48,10 +49,11 @@ def usable_rows(rows: Rows, columns: Columns, values: Mapping[str, str] | None =
     found = zip(*map(read_values, columns_found), strict=True)
     while batch := list(islice(found, AT_ONCE)):
         good = []
-        for text, label, line in batch:
+        for text, written, line in batch:
+            label = plain_label(written)
             problem = _problem(text, label)
-            if problem:
-                bad.append(BadRow(rows.file, line, problem))
+            if problem or label is None:
+                bad.append(BadRow(rows.file, line, problem or "has no label"))
             else:
                 good.append((text, _label_name(label, values, rows.file, line), rows.file, line))
         kept = zip(*good, strict=True) if good else ([], [], [], [])
@@ -61,7 +63,7 @@ def usable_rows(rows: Rows, columns: Columns, values: Mapping[str, str] | None =
 
 
 def _problem(text: str | None, label: str | None) -> str | None:
-    if text is None or not text.strip():
+    if is_missing(text):
         return "has no text"
     if label is None or not label.strip() or label.strip().lower() in ("nan", "null", "none"):
         return "has no label"

@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from textassay.config.names import nearest
-from textassay.data.read import Rows
+from textassay.data.cells import BYTES, LIST, OBJECT
+from textassay.data.known_names import LABEL_NAMES, TEXT_NAMES
+from textassay.data.read import Rows, values
 from textassay.errors import DataError
 
-TEXT_NAMES = (
-    "sentence", "content", "review", "comment", "text_a", "review_body", "review_text", "tweet",
-    "message", "utterance", "document", "body", "title", "headline", "文本", "内容", "评论",
-)  # fmt: skip
-LABEL_NAMES = (
-    "target", "sentiment", "stars", "category", "class", "labels", "label_name", "emotion",
-    "rating", "score", "topic", "intent", "polarity", "标签", "情感", "类别",
-)  # fmt: skip
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -27,40 +24,94 @@ class Columns:
 def find_columns(rows: Rows, text: str | None = None, label: str | None = None) -> Columns:
     """The columns of `rows`: as told, else `text` and `label`, else one known name each.
 
-    Raises DataError where no column or more than one could be meant.
+    A text column told as several, such as `title,body`, is added to `rows` under that name. Raises
+    DataError where no column or more than one could be meant, or where its values are no texts.
     """
-    names = list(rows.columns)
     found = Columns(
-        find_text_column(rows.file, names, text),
-        _find(rows.file, names, "label", label, LABEL_NAMES),
+        find_text_in(rows, text),
+        _find(rows.file, list(rows.columns), "label", label, LABEL_NAMES),
     )
-    if found.text == found.label:
-        raise DataError(f"{rows.file}: {found.text!r} cannot be both the text and the label.")
+    if found.label in parts_of(list(rows.columns), found.text):
+        raise DataError(f"{rows.file}: {found.label!r} cannot be both the text and the label.")
+    # A list of several labels is a bad row, which clean.py names.
+    _refuse_kinds(rows, found.label, (OBJECT, BYTES), "a label")
     return found
 
 
+def find_text_in(rows: Rows, told: str | None = None) -> str:
+    """The text column of `rows`, joined if it is told as several; its values must be texts."""
+    names = list(rows.columns)
+    column = find_text_column(rows.file, names, told)
+    parts = parts_of(names, column)
+    for part in parts:
+        _refuse_kinds(rows, part, (LIST, OBJECT, BYTES), "a text")
+    if len(parts) > 1:
+        cells = zip(*(values(rows.columns[part]) for part in parts), strict=True)
+        joined = pa.array(map(joined_text, cells), pa.large_string())
+        rows.columns[column] = pa.chunked_array([joined])
+    return column
+
+
 def find_text_column(file: str, names: list[str], told: str | None = None) -> str:
-    """The column of the text alone, by the same rules."""
+    """The name of the text's column alone, by the same rules; several may be told by commas."""
+    if told is not None and len(parts_of(names, told)) > 1:
+        return told
     return _find(file, names, "text", told, TEXT_NAMES)
+
+
+def parts_of(names: list[str], column: str) -> list[str]:
+    """The columns that a text column consists of: itself, or those that it names by commas."""
+    parts = [part.strip() for part in column.split(",")]
+    return parts if column not in names and set(parts) <= set(names) else [column]
+
+
+def joined_text(cells: tuple[str | None, ...]) -> str | None:
+    """The text of several columns in one; None where none of them has any."""
+    return " ".join(cell for cell in cells if cell and cell.strip()) or None
+
+
+def _refuse_kinds(rows: Rows, column: str, kinds: tuple[str, ...], wanted: str) -> None:
+    for kind, line in rows.kinds.get(column, {}).items():
+        if kind in kinds:
+            raise DataError(
+                f"{rows.file}, line {line}: the column {column!r} holds {kind} where {wanted} is "
+                f"expected; make {wanted} of it first, or name another column."
+            )
 
 
 def _find(file: str, names: list[str], role: str, told: str | None, known: tuple[str, ...]) -> str:
     if told is not None:
         if told not in names:
-            raise DataError(f"{file}: has no column {told!r}; {nearest(told, names)}")
+            near = nearest(told, names) if len(names) <= SHOWN else f"it has {_listed(names)}"
+            raise DataError(f"{file}: has no column {told[:40]!r}; {near[:300]}")
         return told
-    lowered = {name.lower(): name for name in names}
-    if role in lowered:
-        return lowered[role]
-    candidates = [lowered[name] for name in known if name in lowered]
+    if role in names:
+        return role
+    candidates = _in_any_case(names, (role,)) or _in_any_case(names, known)
     if len(candidates) == 1:
         return candidates[0]
     flag = f"--{role}_column"
     if candidates:
-        listed = " and ".join(repr(name) for name in candidates)
-        raise DataError(f"{file}: {listed} could each be the {role}; say which with {flag}.")
-    shown = ", ".join(repr(name[:40]) for name in names)
+        listed = " and ".join(repr(name) for name in candidates[:SHOWN])
+        join = f" ({flag} {candidates[0]},{candidates[1]} joins them)" if role == "text" else ""
+        raise DataError(f"{file}: {listed} could each be the {role}; say which with {flag}{join}.")
     raise DataError(
-        f"{file}: has no {role} column among {shown}; name it with {flag}, or, if the file "
-        "has no header line, name its columns with --column_names text,label."
+        f"{file}: has no {role} column among {_listed(names)}; name it with {flag}, or, if the "
+        "file has no header line, name its columns with --column_names text,label."
     )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(repr(name[:30]) for name in names[:SHOWN]) + more
+
+
+def is_without_label(names: list[str], told: str | None = None) -> bool:
+    """Return True if no column could be the label: neither the one told nor one of a known name."""
+    if told is not None:
+        return told not in names
+    return not _in_any_case(names, ("label", *LABEL_NAMES))
+
+
+def _in_any_case(names: list[str], wanted: tuple[str, ...]) -> list[str]:
+    return [name for known in wanted for name in names if name.lower() == known]

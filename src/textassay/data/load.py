@@ -17,11 +17,12 @@ from textassay.data.clean import (
     settle_bad_rows,
     usable_rows,
 )
-from textassay.data.columns import find_columns
+from textassay.data.columns import find_columns, is_without_label
 from textassay.data.hub import read_hub
 from textassay.data.labels import LabelMap, refuse_unknown_labels
 from textassay.data.layout import find_splits
-from textassay.data.read import BadRow, Rows, read_file, values
+from textassay.data.options import ReadOptions
+from textassay.data.read import BadRow, Rows, read_file, read_files, values
 from textassay.data.split import cut, distinct_texts, overlap, refuse_lonely_labels, sample
 from textassay.errors import DataError, UsageError
 from textassay.files import sha256_text, sha256_texts
@@ -63,6 +64,7 @@ def load_dataset(section: DataSection) -> Dataset:
     notes = [f"{rows.file}: {note}" for split in files.values() for rows in split
              for note in rows.notes]  # fmt: skip
     first_file = files["train"][0].file
+    notes += _leave_out_unlabelled_test(files, section, form)
     tables, bad = _clean(files, section, form, entry)
     notes += settle_bad_rows(bad, section.on_bad_rows)
     notes += _leave_out_withheld(tables)
@@ -83,12 +85,16 @@ def load_dataset(section: DataSection) -> Dataset:
     return Dataset(name, {split: tables[split] for split in SPLITS}, labels, notes)
 
 
-def load_rows(path: Path, section: DataSection, entry: Entry | None = None) -> pa.Table:
-    """The usable rows of one file, no splits made: for evaluation on any data."""
+def load_rows(
+    path: Path, section: DataSection, entry: Entry | None = None
+) -> tuple[pa.Table, list[str]]:
+    """The usable rows of one file, no splits made, and what was noted: to evaluate on any data."""
     form = entry.local if entry else Form()
-    tables, bad = _clean({"rows": [read_file(path, section.column_names)]}, section, form, entry)
-    settle_bad_rows(bad, section.on_bad_rows)
-    return tables["rows"]
+    rows = read_file(path, ReadOptions.of(section, form.column_names))
+    notes = [f"{rows.file}: {note}" for note in rows.notes]
+    tables, bad = _clean({"rows": [rows]}, section, form, entry)
+    notes += settle_bad_rows(bad, section.on_bad_rows)
+    return tables["rows"], notes
 
 
 def _plain_name(section: DataSection) -> str:
@@ -99,18 +105,18 @@ def _plain_name(section: DataSection) -> str:
 def _read_splits(section: DataSection, entry: Entry | None) -> tuple[dict[str, list[Rows]], Form]:
     """{split: files} as they stand, and the form that they are written in."""
     local = entry.local if entry else Form()
-    names = section.column_names or local.column_names
+    options = ReadOptions.of(section, local.column_names)
     if section.train_file:
         paths = {"train": [Path(section.train_file)]}
         for split, named in (("validation", section.validation_file), ("test", section.test_file)):
             if named:
                 paths[split] = [Path(named)]
-        return _read_paths(paths, names), local
+        return _read_paths(paths, options), local
     if section.validation_file or section.test_file:
         raise UsageError("data: --validation_file and --test_file go with --train_file.")
     where = Path(section.path) if section.path else entry.local_folder() if entry else None
     if where is not None and os.path.exists(where):  # noqa: PTH110 (Path raises for long names)
-        return _read_paths(_paths_in(where, local), names), local
+        return _read_paths(_paths_in(where, local), options), local
     if section.path and (entry or not _may_be_hub_name(section.path)):
         raise DataError(f"{section.path}: there is no such file or directory.")
     if section.path:
@@ -144,10 +150,23 @@ def _paths_in(where: Path, form: Form) -> dict[str, list[Path]]:
     return find_splits(where)
 
 
-def _read_paths(
-    paths: dict[str, list[Path]], column_names: list[str] | None
-) -> dict[str, list[Rows]]:
-    return {split: [read_file(path, column_names) for path in of] for split, of in paths.items()}
+def _read_paths(paths: dict[str, list[Path]], options: ReadOptions) -> dict[str, list[Rows]]:
+    """Read all files of a set together: what has to be guessed is guessed once for all of them."""
+    found = iter(read_files([path for of in paths.values() for path in of], options))
+    return {split: [next(found) for _ in of] for split, of in paths.items()}
+
+
+def _leave_out_unlabelled_test(
+    files: dict[str, list[Rows]], section: DataSection, form: Form
+) -> list[str]:
+    """Leave out a test split that nobody named and that has no label column, as competitions do."""
+    label = section.label_column or form.label
+    if section.test_file or "test" not in files or len(files) == 1:
+        return []
+    if not all(is_without_label(list(rows.columns), label) for rows in files["test"]):
+        return []
+    file = files.pop("test")[0].file
+    return [f"{file}: has no label column, so it is left out"]
 
 
 def _clean(
@@ -162,8 +181,14 @@ def _clean(
             columns = find_columns(
                 rows, section.text_column or form.text, section.label_column or form.label
             )
+            names = rows.class_names.get(columns.label, [])
+            known = meanings and meanings | {
+                name: meanings[str(number)]
+                for number, name in enumerate(names)
+                if str(number) in meanings
+            }
             withheld = split == "test" and set(rows.columns[columns.label].to_pylist()) == {"-1"}
-            usable = usable_rows(rows, columns, None if withheld else meanings)
+            usable = usable_rows(rows, columns, None if withheld else known)
             cleaned.append(usable.table)
             bad += usable.bad
         tables[split] = pa.concat_tables(cleaned)

@@ -1,20 +1,38 @@
 """From one file to a table of text columns, with the place of every row and nothing lost."""
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textassay.data.delimited import Dialect, Record, batches, find_dialect, records
-from textassay.data.encoding import find_encoding
-from textassay.errors import DataError
+from textassay.data.arrow_columns import class_names, text_columns
+from textassay.data.cells import text_column
+from textassay.data.delimited import Dialect, Record, batches, records
+from textassay.data.dialect import find_dialect, unnamed_name
+from textassay.data.encoding import PARQUET, Encoding, find_encodings, refuse_packed
+from textassay.data.json_rows import find_items
+from textassay.data.options import DELIMITED, ReadOptions
+from textassay.errors import DataError, first_line
 
 AT_ONCE = 50_000
+SUFFIXES = (*DELIMITED, ".json", ".jsonl", ".parquet")
+# What people hand over beside these, and what makes one of them of it.
+PACKED = {
+    ".gz": "unpack it first (gzip -dk FILE)",
+    ".zip": "unpack it first (unzip FILE)",
+    ".bz2": "unpack it first (bzip2 -dk FILE)",
+    ".xz": "unpack it first (xz -dk FILE)",
+    ".zst": "unpack it first (zstd -d FILE)",
+    ".xlsx": "save the sheet as CSV UTF-8 in the spreadsheet program",
+    ".xls": "save the sheet as CSV UTF-8 in the spreadsheet program",
+    ".ods": "save the sheet as CSV UTF-8 in the spreadsheet program",
+    ".ndjson": "rename it to end in .jsonl",
+    ".txt": "rename it to end in .tsv or .csv",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,10 @@ class Rows:
     lines: pa.ChunkedArray
     bad: list[BadRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    encoding: Encoding | None = None
+    # {column: {what a value is that is no text: the line of the first one}}
+    kinds: dict[str, dict[str, int]] = field(default_factory=dict)
+    class_names: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -53,14 +75,33 @@ def values(column: pa.ChunkedArray) -> Iterator[Any]:
             yield from chunk.slice(start, AT_ONCE).to_pylist()
 
 
-def read_file(path: Path, column_names: list[str] | None = None) -> Rows:
-    """Read a csv, tsv, json, jsonl or parquet file.
+def read_files(paths: Sequence[Path], options: ReadOptions | None = None) -> list[Rows]:
+    """Read the csv, tsv, json, jsonl or parquet files of one data set.
 
-    `column_names` names the columns of a file without a header line. Rows that cannot be parsed
-    are in `bad`. Raises DataError where the file as a whole cannot be used.
+    Rows that cannot be parsed are in `bad`. Raises DataError where a whole file cannot be used.
     """
-    refuse_file(path)
-    rows = READERS[path.suffix.lower()](path, column_names)
+    options = options or ReadOptions()
+    for path in paths:
+        refuse_file(path)
+    options.refuse_unused(list(paths))
+    texts = [path for path in paths if path.suffix.lower() != ".parquet"]
+    encodings = find_encodings(texts, options.encoding)
+    return [_read(path, options, encodings.get(path)) for path in paths]
+
+
+def read_file(path: Path, options: ReadOptions | None = None) -> Rows:
+    """Read one file; see `read_files`."""
+    return read_files([path], options)[0]
+
+
+def _read(path: Path, options: ReadOptions, encoding: Encoding | None) -> Rows:
+    if encoding is None:
+        rows = _read_parquet(path)
+    elif path.suffix.lower() in DELIMITED:
+        rows = _read_delimited(path, options, encoding)
+    else:
+        rows = _read_json(path, options, encoding)
+    rows.encoding = encoding
     if not len(rows) and not rows.bad:
         raise DataError(f"{path}: has a header but no rows.")
     return rows
@@ -72,8 +113,10 @@ def refuse_file(path: Path) -> None:
         raise DataError(f"{path}: there is no such file.")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: is empty.")
-    if path.suffix.lower() not in READERS:
-        raise DataError(f"{path}: is none of {', '.join(READERS)}; convert it to one of them.")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        advice = PACKED.get(suffix, "convert it to one of them")
+        raise DataError(f"{path}: is none of {', '.join(SUFFIXES)}; {advice}.")
     try:
         path.open("rb").close()
     except PermissionError:
@@ -82,14 +125,17 @@ def refuse_file(path: Path) -> None:
 
 def table_rows(name: str, table: pa.Table, notes: list[str] | None = None) -> Rows:
     """Rows from an Arrow table; numbers become text, as they would stand in a CSV."""
-    columns = {column: _as_text(table[column]) for column in table.column_names}
+    refuse_duplicates(name, table.column_names)
+    columns, positions = text_columns(table)
+    kinds = {column: {kind: at + 1 for kind, at in of.items()} for column, of in positions.items()}
     numbers = pa.chunked_array([pa.array(range(1, len(table) + 1), pa.int64())])
-    return Rows(name, columns, numbers, notes=notes or [])
+    return Rows(name, columns, numbers, notes=notes or [], kinds=kinds,
+                class_names=class_names(table.schema))  # fmt: skip
 
 
-def _read_delimited(path: Path, column_names: list[str] | None) -> Rows:
-    dialect, notes = find_dialect(path)
-    names, found = open_delimited(dialect, column_names)
+def _read_delimited(path: Path, options: ReadOptions, encoding: Encoding) -> Rows:
+    dialect, notes = find_dialect(path, options, encoding)
+    names, found = open_delimited(dialect, options.column_names)
     return _collect(path, names, found, notes)
 
 
@@ -103,9 +149,18 @@ def open_delimited(
     header = next(found, None)
     if header is None:
         raise DataError(f"{dialect.path}: is empty.")
-    names = [name.strip().lstrip("\ufeff") for name in header.fields]
-    refuse_duplicates(dialect.path, names)
+    kept = [at for at in range(len(header.fields)) if at not in dialect.unused]
+    names = [header.fields[at].strip().lstrip("\ufeff") or unnamed_name(at) for at in kept]
+    refuse_duplicates(str(dialect.path), names)
+    if dialect.unused:
+        found = (_without(record, kept, len(header.fields)) for record in found)
     return names, found
+
+
+def _without(record: Record, kept: list[int], width: int) -> Record:
+    if len(record.fields) != width:  # it stays the wrong row that it is
+        return record
+    return replace(record, fields=[record.fields[at] for at in kept])
 
 
 def _collect(path: Path, names: list[str], found: Iterator[Record], notes: list[str]) -> Rows:
@@ -113,10 +168,8 @@ def _collect(path: Path, names: list[str], found: Iterator[Record], notes: list[
     lines: list[pa.Array] = []
     bad: list[BadRow] = []
     for batch in batches(found):
-        problems = [problem_of(record, names) for record in batch]
-        good = [r for r, problem in zip(batch, problems, strict=True) if problem is None]
-        bad += [BadRow(str(path), record.line, problem)
-                for record, problem in zip(batch, problems, strict=True) if problem]  # fmt: skip
+        good = [record for record in batch if record.problem is None]
+        bad += [BadRow(str(path), r.line, r.problem) for r in batch if r.problem is not None]
         for position, name in enumerate(names):
             chunks[name].append(_text_array([r.fields[position] for r in good], path))
         lines.append(pa.array([r.line for r in good], pa.int64()))
@@ -124,128 +177,61 @@ def _collect(path: Path, names: list[str], found: Iterator[Record], notes: list[
     return Rows(str(path), columns, pa.chunked_array(lines, pa.int64()), bad, notes)
 
 
-def problem_of(record: Record, names: list[str]) -> str | None:
-    """Why a record is no row of these columns; None if it is one."""
-    if record.problem is None and len(record.fields) != len(names):
-        return f"has {len(record.fields)} fields for {len(names)} columns"
-    return record.problem
-
-
 def _text_array(values: list[str], path: Path) -> pa.Array:
     try:
         return pa.array(values, pa.large_string())
     except UnicodeEncodeError:
-        raise DataError(f"{path}: holds half of a surrogate pair; it is not valid text.") from None
+        raise _half_a_pair(path) from None
 
 
-def refuse_duplicates(path: Path, names: list[str]) -> None:
+def _half_a_pair(path: Path) -> DataError:
+    return DataError(f"{path}: holds half of a surrogate pair; it is not valid text.")
+
+
+def refuse_duplicates(file: str, names: list[str]) -> None:
     """DataError where two columns bear one name."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError(f"{path}: has the column {twice[0]!r} more than once; rename one of them.")
+        raise DataError(f"{file}: has the column {twice[0]!r} more than once; rename one of them.")
 
 
-def _read_json_lines(path: Path, _: list[str] | None) -> Rows:
-    encoding, note = find_encoding(path)
-    items: list[tuple[int, Any]] = []
-    bad: list[BadRow] = []
-    with path.open(encoding=encoding, newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            item, problem = parse_line(line)
-            if problem:
-                bad.append(BadRow(str(path), number, problem))
-            else:
-                items.append((number, item))
-    return _rows_of_items(path, items, bad, [note] if note else [])
-
-
-def parse_line(line: str) -> tuple[Any, str | None]:
-    """What a line of JSON says, or what is wrong with it."""
-    try:
-        return json.loads(line), None
-    except RecursionError:
-        return None, "is JSON nested too deeply"
-    except ValueError as error:  # of json, or a number of more digits than Python reads
-        return None, f"is not valid JSON ({getattr(error, 'msg', 'a number is too long')})"
-
-
-def _read_json(path: Path, _: list[str] | None) -> Rows:
-    encoding, note = find_encoding(path)
-    content = read_array(path, encoding)
-    if content is None:
-        return _read_json_lines(path, None)
-    return _rows_of_items(path, list(enumerate(content, start=1)), [], [note] if note else [])
-
-
-def read_array(path: Path, encoding: str) -> list[Any] | None:
-    """The entries of a JSON file; None where JSON Lines bear the name of JSON, which is common."""
-    try:
-        content = json.loads(path.read_text(encoding=encoding))
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
-            return None
-        raise DataError(f"{path}, line {error.lineno}: is not valid JSON ({error.msg}).") from None
-    except RecursionError:
-        raise DataError(f"{path}: is JSON nested too deeply to be a list of rows.") from None
-    if isinstance(content, dict):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        content = lists[0] if len(lists) == 1 else [content]
-    if not isinstance(content, list):
-        raise DataError(f"{path}: is not a list of objects with names and values.")
-    if content and not any(isinstance(item, dict) for item in content):
-        raise DataError(f"{path}: its first entry is not an object with a text and a label.")
-    return content
-
-
-def _rows_of_items(
-    path: Path, items: list[tuple[int, Any]], bad: list[BadRow], notes: list[str]
-) -> Rows:
-    good = [(number, item) for number, item in items if isinstance(item, dict)]
-    bad += [BadRow(str(path), number, "is not an object of names and values")
-            for number, item in items if not isinstance(item, dict)]  # fmt: skip
+def _read_json(path: Path, options: ReadOptions, encoding: Encoding) -> Rows:
+    good, bad = [], []
+    for item in find_items(path, encoding.name, options.column_names)():
+        if item.problem is None and isinstance(item.value, dict):
+            good.append(item)
+        else:
+            problem = item.problem or "is not an object of names and values"
+            bad.append(BadRow(str(path), item.number, problem))
     if bad and not good:
         raise DataError(f"{bad[0]}; no row of the file can be used.")
-    names = list(dict.fromkeys(name for _, item in good for name in item))
-    columns = {}
-    for name in names:
-        values = [value_as_text(item.get(name)) for _, item in good]
-        columns[name] = pa.chunked_array([_text_array(values, path)])  # type: ignore[arg-type]
-    lines = pa.chunked_array([pa.array([number for number, _ in good], pa.int64())])
-    return Rows(str(path), columns, lines, bad, notes)
+    numbers = [item.number for item in good]
+    columns, kinds = {}, {}
+    for name in dict.fromkeys(name for item in good for name in item.value):
+        try:
+            array, odd = text_column(item.value.get(name) for item in good)
+        except UnicodeEncodeError:
+            raise _half_a_pair(path) from None
+        columns[name] = pa.chunked_array([array])
+        if odd:
+            kinds[name] = {kind: numbers[at] for kind, at in odd.items()}
+    lines = pa.chunked_array([pa.array(numbers, pa.int64())])
+    notes = [encoding.note] if encoding.note else []
+    return Rows(str(path), columns, lines, bad, notes, kinds=kinds)
 
 
-def value_as_text(value: Any) -> str | None:
-    """A value of JSON or Parquet as it would stand in a CSV; None where there is none."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list) and len(value) == 1:
-        return value_as_text(value[0])
-    return json.dumps(value, ensure_ascii=False, default=str)  # Parquet has dates and bytes
-
-
-def _read_parquet(path: Path, _: list[str] | None) -> Rows:
+def _read_parquet(path: Path) -> Rows:
     try:
         table = pq.read_table(path, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: is not a readable Parquet file ({error}).") from None
+        raise unreadable_parquet(path, error) from None
     return table_rows(str(path), table)
 
 
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return column.cast(pa.large_string())
-    if pa.types.is_integer(column.type):
-        return column.cast(pa.large_string())
-    values = [value_as_text(value) for value in column.to_pylist()]
-    return pa.chunked_array([pa.array(values, pa.large_string())])
-
-
-READERS: dict[str, Callable[[Path, list[str] | None], Rows]] = {
-    ".csv": _read_delimited,
-    ".tsv": _read_delimited,
-    ".json": _read_json,
-    ".jsonl": _read_json_lines,
-    ".parquet": _read_parquet,
-}
+def unreadable_parquet(path: Path, error: Exception) -> DataError:
+    """What to raise where Arrow cannot read a file, with what the file is instead."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    if not head.startswith(PARQUET):
+        refuse_packed(path, head)
+    return DataError(f"{path}: is not a readable Parquet file ({first_line(error)[:200]}).")

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from textassay.data.clean import usable_rows
-from textassay.data.columns import Columns
+from textassay.data.columns import Columns, parts_of
+from textassay.data.encoding import shown
 from textassay.data.read import Rows, values
-from textassay.errors import DataError
+from textassay.errors import DataError, UsageError
 
 # Only what ends in a semicolon: html.unescape alone would read `?a=1&copy=2` as `?a=1©=2`.
 ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -75,6 +76,27 @@ class Tidied:
     columns: dict[str, pa.ChunkedArray]
     touched: list[Touched]
     usable: Counter[str]
+
+
+def refuse_doubtful_letters(rows: Rows) -> None:
+    """DataError where another code page would read other letters, which the copy would keep."""
+    encoding = rows.encoding
+    if encoding and encoding.doubt:
+        raise DataError(
+            f"{rows.file}: is not UTF-8, and its letters depend on the code page: read as "
+            f"{shown(encoding.name)}, {encoding.doubt}. Say which with --encoding, such as "
+            f"--encoding {encoding.name}."
+        )
+
+
+def refuse_joined(names: Columns, rows: Rows) -> None:
+    """UsageError where the text is several columns: a copy has the columns of its file."""
+    parts = parts_of([name for name in rows.columns if name != names.text], names.text)
+    if len(parts) > 1:
+        raise UsageError(
+            f"--text_column {names.text}: names several columns, and one is mended at a time; name "
+            f"one, such as {parts[0]}."
+        )
 
 
 def tidy(rows: Rows, names: Columns, choices: Choices) -> Tidied:

@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain
 from os.path import realpath
 from pathlib import Path
@@ -14,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from textassay.console import out, table
-from textassay.data.encoding import find_encoding
-from textassay.data.read import READERS, read_file, values
+from textassay.data.cells import BYTES
+from textassay.data.json_rows import find_items
+from textassay.data.read import SUFFIXES, Rows, read_file, values
 from textassay.data.tidy import Tidied, Touched
 from textassay.errors import DataError, UsageError
 
@@ -26,8 +26,8 @@ NEEDS_QUOTES = re.compile(r'[",;|\t\r\n]')
 
 def refuse_outputs(source: Path, output: Path, others: list[Path], force: bool) -> None:
     """UsageError where a file cannot be written: it is the input, is there, or has a wrong name."""
-    if output.suffix.lower() not in READERS:
-        raise UsageError(f"{output}: ends in none of {', '.join(READERS)}; name it after one.")
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{output}: ends in none of {', '.join(SUFFIXES)}; name it after one.")
     known = {realpath(source): "the input, which is never written to"}
     for path in (output, *others):
         same = known.get(realpath(path))
@@ -49,6 +49,8 @@ def write_rows(tidied: Tidied, path: Path) -> None:
     the text that `read_file` made of them. Raises DataError if the format cannot hold the rows.
     """
     suffix = path.suffix.lower()
+    if suffix != ".parquet":
+        _refuse_bytes(tidied.rows)
     if suffix == ".parquet":
         pq.write_table(_as_table(tidied), path)
     elif suffix in JSON:
@@ -58,12 +60,29 @@ def write_rows(tidied: Tidied, path: Path) -> None:
     else:
         with path.open("w", encoding="utf-8", newline="") as stream:
             stream.writelines(_delimited(tidied.columns, "\t" if suffix == ".tsv" else ","))
-    back = read_file(path).columns
     for name in (tidied.names.text, tidied.names.label):
-        if name not in back or not back[name].equals(tidied.columns[name]):
+        if not _is_read_back(path, name, tidied.columns[name]):
             raise DataError(
                 f"{tidied.rows.file}: the column {name!r} would not be read back from {suffix} as "
                 "it was written; name an --output that ends in .jsonl."
+            )
+
+
+def _is_read_back(path: Path, name: str, column: pa.ChunkedArray) -> bool:
+    try:
+        back = read_file(path).columns
+    except DataError:
+        return False
+    return name in back and back[name].equals(column)
+
+
+def _refuse_bytes(rows: Rows) -> None:
+    """DataError for a column of bytes that only Parquet can hold."""
+    for name, kinds in rows.kinds.items():
+        if BYTES in kinds:
+            raise DataError(
+                f"{rows.file}, line {kinds[BYTES]}: the column {name!r} holds {BYTES}; name an "
+                "--output that ends in .parquet."
             )
 
 
@@ -90,17 +109,10 @@ def _objects(tidied: Tidied) -> Iterator[dict[str, Any]]:
 
 def _typed(tidied: Tidied) -> list[dict[str, Any]]:
     """The objects of a JSON file that stay, as they stand there; numbered as `read_file` does."""
-    path = Path(tidied.rows.file)
-    text = path.read_bytes().decode(find_encoding(path)[0])
-    content: Any = text.split("\n")
-    if path.suffix.lower() == ".json":
-        with suppress(json.JSONDecodeError):  # JSON Lines under the name of JSON
-            content = json.loads(text)
-    if isinstance(content, dict):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        content = lists[0] if len(lists) == 1 else [content]
-    items = [content[line - 1] for line in values(tidied.rows.lines.take(tidied.kept))]
-    return [json.loads(item) if isinstance(item, str) else item for item in items]
+    encoding = tidied.rows.encoding.name if tidied.rows.encoding else "utf-8"
+    items = find_items(Path(tidied.rows.file), encoding)()
+    by_number = {item.number: item.value for item in items}
+    return [by_number[number] for number in values(tidied.rows.lines.take(tidied.kept))]
 
 
 def _as_table(tidied: Tidied) -> pa.Table:
@@ -111,6 +123,7 @@ def _as_table(tidied: Tidied) -> pa.Table:
     for name in tidied.mended:
         at = typed.column_names.index(name)
         typed = typed.set_column(at, name, tidied.columns[name])
+        typed = typed.replace_schema_metadata(None)  # it describes the column as it was
     return typed
 
 
@@ -119,7 +132,7 @@ def report(tidied: Tidied) -> dict[str, Any]:
     rows, path = tidied.rows, Path(tidied.rows.file)
     read = len(rows) + len(rows.bad)
     kinds: dict[str, dict[str, Any]] = {"repaired": {}, "left_out": {}, "kept": {}}
-    encoding = "utf-8" if path.suffix.lower() == ".parquet" else find_encoding(path)[0]
+    encoding = rows.encoding.name if rows.encoding else "utf-8"
     if encoding != "utf-8":
         kinds["repaired"]["encoding"] = {"rows": read, "example": f"{encoding} → utf-8"}
     # A row with no other repair shows best what a repair does.

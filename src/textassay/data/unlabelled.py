@@ -6,9 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from textassay.config.schema import DataSection
+from textassay.data.cells import is_missing
 from textassay.data.clean import SCHEMA, settle_bad_rows
-from textassay.data.columns import find_text_column
-from textassay.data.read import BadRow, Rows, read_file, values
+from textassay.data.columns import find_text_in, parts_of
+from textassay.data.options import ReadOptions
+from textassay.data.read import BadRow, Rows, read_files, values
 from textassay.data.words import normalized
 
 
@@ -23,8 +25,7 @@ def load_unlabelled(
     """
     judging = {hash(normalized(text)) for table in held_out for text in values(table["text"])}
     parts, bad, notes, left_out = [], [], [], 0
-    for name in names:
-        rows = read_file(Path(name), section.column_names)
+    for rows in read_files([Path(name) for name in names], ReadOptions.of(section)):
         notes += [f"{rows.file}: {note}" for note in rows.notes]
         found, empty = _usable(rows, section.text_column)
         bad += rows.bad + empty
@@ -48,13 +49,14 @@ def _usable(rows: Rows, told: str | None) -> tuple[list[tuple[str, int]], list[B
     The column told for the labelled rows need not be in a file without labels.
     """
     names = list(rows.columns)
-    column = find_text_column(rows.file, names, told if told in names else None)
+    here = told is not None and set(parts_of(names, told)) <= set(names)
+    column = find_text_in(rows, told if here else None)
     pairs: Iterator[tuple[str | None, int]] = zip(
         values(rows.columns[column]), values(rows.lines), strict=True
     )
     found, empty = [], []
     for text, line in pairs:
-        if text and text.strip():
+        if text and not is_missing(text):
             found.append((text, line))
         else:
             empty.append(BadRow(rows.file, line, "has no text"))

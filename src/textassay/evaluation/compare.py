@@ -10,6 +10,7 @@ import torch
 from textassay.config.schema import DataSection, EvaluationSection
 from textassay.console import say
 from textassay.data.labels import LabelMap
+from textassay.data.options import section_of_flags
 from textassay.errors import UsageError
 from textassay.evaluation.contenders import (
     Contender,
@@ -105,14 +106,24 @@ class Comparison:
 
 
 def other_data(
-    path: str | None, name: str | None, text_column: str | None, label_column: str | None
+    path: str | None,
+    name: str | None,
+    text_column: str | None,
+    label_column: str | None,
+    reading: dict[str, Any] | None = None,
 ) -> DataSection | None:
-    """The rows that flags name; None where they name none."""
+    """The rows that flags name; None where they name none. `reading`: how their files are written.
+
+    Raises UsageError for a flag that says something of rows where none are named.
+    """
+    told = {"text_column": text_column, "label_column": label_column, **(reading or {})}
+    told = {flag: value for flag, value in told.items() if value is not None}
     if path or name:
-        return DataSection(path=path, name=name, text_column=text_column, label_column=label_column)
-    if text_column or label_column:
-        flag = "--text_column" if text_column else "--label_column"
-        raise UsageError(f"{flag}: names a column of other rows; say which with --data_path.")
+        return section_of_flags(path=path, name=name, **told)
+    if told:
+        raise UsageError(
+            f"--{next(iter(told))}: says something of other rows; say which with --data_path."
+        )
     return None
 
 

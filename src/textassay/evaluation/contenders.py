@@ -14,6 +14,7 @@ from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmar
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.config.runs import CONFIG, artifact_in, stored_config
 from textassay.config.schema import DataSection, EvaluationSection, ModelSection
+from textassay.console import warn
 from textassay.data.catalog import read_entry
 from textassay.data.labels import LabelMap
 from textassay.data.load import load_dataset, load_rows
@@ -178,6 +179,8 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
         selection = _whole_file(Path(data.path), data)
     else:
         dataset, split = load_dataset(section), split or "test"
+        for note in dataset.notes:
+            warn(note)
         selection = Selection(
             dataset.name,
             split,
@@ -259,10 +262,10 @@ def _base_of(tuned: Contender, base: str | None) -> Source:
 
 
 def _whole_file(path: Path, data: DataSection) -> Selection:
-    entry = read_entry(data.name) if data.name else None
-    if entry and entry.local.column_names:  # the set's files have no header line
-        data = data.model_copy(update={"column_names": entry.local.column_names})
-    return Selection(path.name, None, load_rows(path, data, entry), None, None)
+    table, notes = load_rows(path, data, read_entry(data.name) if data.name else None)
+    for note in notes:
+        warn(note)
+    return Selection(path.name, None, table, None, None)
 
 
 def _refuse_strange_labels(table: pa.Table, tuned: Contender) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from textassay.config.schema import DataSection
+from textassay.console import warn
 from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import sample
 from textassay.errors import DataError, UsageError
@@ -47,9 +48,13 @@ def find_proof_rows(
         return ProofRows("the probe of its hallmark", list(texts))
     section = data or (run.data if run else DataSection())
     if data is not None and data.path and os.path.isfile(data.path):  # noqa: PTH113 (long names)
-        table = load_rows(Path(data.path), data)
+        table, notes = load_rows(Path(data.path), data)
+        for note in notes:
+            warn(note)
         return ProofRows(f"{data.path}, the whole file", _some(table), table)
     dataset = load_dataset(section)
+    for note in dataset.notes:
+        warn(note)
     validation = dataset.splits["validation"]
     return ProofRows(
         f"{dataset.name}, validation", _some(validation), validation, dataset.splits["train"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textassay.console import say, tell, warn
+from textassay.data.options import ReadOptions
 from textassay.data.tidy_report import refuse_outputs
 from textassay.errors import UsageError
 from textassay.prediction import pipes, terminal
@@ -62,6 +63,12 @@ def refuse_sources(
     terminal.refuse_texts(texts)
 
 
+def refuse_reading(flags: Sequence[str], source: Path | None) -> None:
+    """UsageError for flags that say how a file is written where no file is read."""
+    if flags and (source is None or str(source) == PIPE):
+        raise UsageError(f"--{flags[0]}: says how a file is written; it goes with --input FILE.")
+
+
 def answer_people(ask: Ask, texts: Sequence[str], interactive: bool) -> None:
     """Answer texts of the command line, what is typed, or (with neither) examples."""
     try:
@@ -86,7 +93,7 @@ def answer_file(
     path: Path,
     output: Path | None,
     text_column: str | None,
-    column_names: list[str] | None,
+    options: ReadOptions,
     on_bad_rows: str,
     force: bool,
 ) -> None:
@@ -95,7 +102,7 @@ def answer_file(
     if to_file:
         refuse_outputs(path, to_file, [], force)
     artifact = find_artifact(ask.model, ask.backend)
-    source = open_source(path, text_column, column_names)
+    source = open_source(path, text_column, options)
     for note in source.notes:
         warn(f"{path}: {note}")
     settle_bad_rows(source, on_bad_rows)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from textassay.console import warn
 from textassay.data.columns import find_text_column
-from textassay.data.read import BadRow, parse_line
+from textassay.data.json_rows import parse_line
+from textassay.data.read import BadRow
 from textassay.errors import DataError
 from textassay.prediction.answers import Choices, answer, keys, no_answer
 from textassay.prediction.files import answer_window

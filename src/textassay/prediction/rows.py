@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from textassay.data.cells import MISSING, kind_of_value, text_of_value
 from textassay.data.clean import SHOWN
-from textassay.data.columns import find_text_column
-from textassay.data.delimited import Dialect, find_dialect
-from textassay.data.encoding import find_encoding
+from textassay.data.columns import find_text_column, joined_text, parts_of
+from textassay.data.delimited import Dialect
+from textassay.data.dialect import find_dialect
+from textassay.data.encoding import Encoding, find_encoding
+from textassay.data.json_rows import find_items
+from textassay.data.options import DELIMITED, ReadOptions
 from textassay.data.read import (
     BadRow,
     open_delimited,
-    parse_line,
-    problem_of,
-    read_array,
     refuse_duplicates,
     refuse_file,
-    value_as_text,
+    unreadable_parquet,
 )
 from textassay.errors import DataError
 
@@ -31,8 +32,6 @@ from textassay.errors import DataError
 # tokenizer holds in 100 MB.
 WINDOW_ROWS = 4096
 WINDOW_CHARACTERS = 4_000_000
-# An array has to be read whole, and takes several times its size.
-LARGEST_ARRAY = 1 << 30
 # Parquet is read so many rows at a time, since nobody knows before how long their texts are, and so
 # many bytes of a column ahead.
 PARQUET_ROWS = 64
@@ -75,15 +74,17 @@ class Source:
 
 
 def open_source(
-    path: Path, text_column: str | None = None, column_names: list[str] | None = None
+    path: Path, text_column: str | None = None, options: ReadOptions | None = None
 ) -> Source:
     """Read a csv, tsv, json, jsonl or parquet file through, as `read_file` would.
 
     The text's column is `text_column`, else found by its name. Raises DataError where the file as a
     whole cannot be used.
     """
+    options = options or ReadOptions()
     refuse_file(path)
-    names, windows, schema, notes = OPENERS[path.suffix.lower()](path, column_names)
+    options.refuse_unused([path])
+    names, windows, schema, notes = _open(path, options)
     names = names or list(
         dict.fromkeys(name for window in windows() for row in window.rows for name in row.cells)
     )
@@ -102,9 +103,17 @@ def open_source(
 
 
 def text_of(row: Row, column: str) -> tuple[str, str | None]:
-    """A row's text, and what is wrong with the row. An empty text is a text; none at all is not."""
-    text = value_as_text(row.cells.get(column))
-    problem = row.problem or ("has no text" if text is None else None)
+    """A row's text, and what is wrong with the row. An empty text is a text; none at all is not.
+
+    `column` may name several by commas, whose texts are joined.
+    """
+    cells = [row.cells.get(part) for part in parts_of(list(row.cells), column)]
+    kind = next(filter(None, map(kind_of_value, cells)), None)
+    texts = [text_of_value(cell) for cell in cells]
+    text = texts[0] if len(texts) == 1 else joined_text(tuple(texts))
+    problem = row.problem or (f"has {kind} where a text is expected" if kind else None)
+    is_none = text is None or text.strip() in MISSING
+    problem = problem or ("has no text" if is_none else None)
     return text or "", problem
 
 
@@ -125,10 +134,22 @@ def windows_of(rows: Iterable[Row]) -> Iterator[Window]:
 Opened = tuple[list[str] | None, Callable[[], Iterator[Window]], pa.Schema | None, list[str]]
 
 
-def _open_delimited(path: Path, column_names: list[str] | None) -> Opened:
-    dialect, notes = find_dialect(path)
-    names, _ = open_delimited(dialect, column_names)
-    return names, lambda: windows_of(_delimited_rows(dialect, column_names)), None, notes
+def _open(path: Path, options: ReadOptions) -> Opened:
+    if path.suffix.lower() == ".parquet":
+        return _open_parquet(path)
+    encoding = find_encoding(path, options.encoding)
+    if path.suffix.lower() in DELIMITED:
+        return _open_delimited(path, options, encoding)
+    items = find_items(path, encoding.name, options.column_names)
+    notes = [encoding.note] if encoding.note else []
+    return None, lambda: windows_of(row_of_item(*item) for item in items()), None, notes
+
+
+def _open_delimited(path: Path, options: ReadOptions, encoding: Encoding) -> Opened:
+    dialect, notes = find_dialect(path, options, encoding)
+    names, _ = open_delimited(dialect, options.column_names)
+    rows = partial(_delimited_rows, dialect, options.column_names)
+    return names, lambda: windows_of(rows()), None, notes
 
 
 def _delimited_rows(dialect: Dialect, column_names: list[str] | None) -> Iterator[Row]:
@@ -138,38 +159,13 @@ def _delimited_rows(dialect: Dialect, column_names: list[str] | None) -> Iterato
         fields = record.fields
         if len(fields) > len(names):  # nothing is lost: the last column takes what is left over
             fields = [*fields[:last], dialect.delimiter.join(fields[last:])]
-        yield Row(record.line, dict(zip(names, fields, strict=False)), problem_of(record, names))
-
-
-def _open_json_lines(path: Path, _: list[str] | None) -> Opened:
-    encoding, note = find_encoding(path)
-    return None, lambda: windows_of(_json_rows(path, encoding)), None, [note] if note else []
-
-
-def _json_rows(path: Path, encoding: str) -> Iterator[Row]:
-    with path.open(encoding=encoding, newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                item, problem = parse_line(line)
-                yield row_of_item(number, {} if problem else item, problem)
-
-
-def _open_json(path: Path, _: list[str] | None) -> Opened:
-    if path.stat().st_size > LARGEST_ARRAY:
-        raise DataError(
-            f"{path}: has {path.stat().st_size / 1e9:.1f} GB, and a .json file is read whole; "
-            "write it as JSON lines, which are not (jq -c '.[]' FILE > FILE.jsonl)."
-        )
-    encoding, note = find_encoding(path)
-    items = read_array(path, encoding)
-    if items is None:
-        return _open_json_lines(path, None)
-    rows = [row_of_item(number, item, None) for number, item in enumerate(items, start=1)]
-    return None, partial(windows_of, rows), None, [note] if note else []
+        yield Row(record.line, dict(zip(names, fields, strict=False)), record.problem)
 
 
 def row_of_item(number: int, item: Any, problem: str | None) -> Row:
     """A row from an entry of JSON, which must be an object of whole characters."""
+    if problem:
+        return Row(number, {}, problem)
     if not isinstance(item, dict):
         return Row(number, {}, "is not an object of names and values")
     try:
@@ -179,13 +175,13 @@ def row_of_item(number: int, item: Any, problem: str | None) -> Row:
         return Row(
             number, json.loads(whole), "holds half of a surrogate pair; it is not valid text"
         )
-    return Row(number, item, problem)
+    return Row(number, item)
 
 
-def _open_parquet(path: Path, _: list[str] | None) -> Opened:
+def _open_parquet(path: Path) -> Opened:
     with _readable(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-    refuse_duplicates(path, schema.names)
+    refuse_duplicates(str(path), schema.names)
     return schema.names, partial(_parquet_windows, path), schema, []
 
 
@@ -222,13 +218,4 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is not a readable Parquet file ({error}).") from None
-
-
-OPENERS: dict[str, Callable[[Path, list[str] | None], Opened]] = {
-    ".csv": _open_delimited,
-    ".tsv": _open_delimited,
-    ".json": _open_json,
-    ".jsonl": _open_json_lines,
-    ".parquet": _open_parquet,
-}
+        raise unreadable_parquet(path, error) from None

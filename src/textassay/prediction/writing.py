@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textassay.data.read import value_as_text
+from textassay.data.cells import BYTES, json_value, kind_of_value, text_of_value
 from textassay.data.tidy_report import quoted
 from textassay.errors import DataError, UsageError
 from textassay.prediction.answers import Choices, cells, column_names, keys
@@ -71,7 +71,8 @@ def refuse_clash(file: str, names: Iterable[str], added: Sequence[str]) -> None:
 
 def json_line(row: Row, answer: dict[str, Any]) -> str:
     """A row and its answer as one line of JSON, with its end."""
-    return json.dumps(_for_json(row.cells) | answer, ensure_ascii=False, default=str) + "\n"
+    _refuse_bytes(row)
+    return json.dumps(_for_json(row.cells) | answer, ensure_ascii=False, default=json_value) + "\n"
 
 
 def write_part(path: Path, layout: Layout, window: Window, answers: list[dict[str, Any]]) -> None:
@@ -119,7 +120,8 @@ def _delimited(row: list[str | None], delimiter: str) -> str:
 
 
 def _texts(row: Row, names: Sequence[str]) -> list[str | None]:
-    found = [_as_text(row.cells.get(name)) for name in names]
+    _refuse_bytes(row)
+    found = [text_of_value(row.cells.get(name)) for name in names]
     if any("\0" in cell for cell in found if cell):
         raise DataError(
             f"line {row.line} of the input: holds NUL, which no CSV or TSV can; name an --output "
@@ -128,9 +130,14 @@ def _texts(row: Row, names: Sequence[str]) -> list[str | None]:
     return found
 
 
-def _as_text(value: Any) -> str | None:
-    plain = value is None or isinstance(value, str | int | float | list | dict)
-    return value_as_text(value if plain else str(value))  # Parquet has dates
+def _refuse_bytes(row: Row) -> None:
+    """DataError for bytes that are no text, which only Parquet holds."""
+    for name, cell in row.cells.items():
+        if kind_of_value(cell) == BYTES:
+            raise DataError(
+                f"line {row.line} of the input: the column {name!r} holds {BYTES}; name an "
+                "--output that ends in .parquet."
+            )
 
 
 def _answer(layout: Layout, answer: dict[str, Any]) -> list[str | None]:
@@ -150,7 +157,8 @@ def _write_arrow(path: Path, layout: Layout, window: Window, answers: list[dict[
     if window.typed is not None:
         columns: list[Any] = list(window.typed.columns)
     else:
-        columns = [[_as_text(row.cells.get(name)) for row in window.rows] for name in layout.names]
+        columns = [[text_of_value(row.cells.get(name)) for row in window.rows]
+                   for name in layout.names]  # fmt: skip
     found = [cells(answer, layout.labels, layout.choices) for answer in answers]
     columns += zip(*found, strict=True)
     arrays = [column if isinstance(column, pa.Array) else pa.array(column, field.type)

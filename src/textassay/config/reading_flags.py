@@ -1,0 +1,31 @@
+"""The flags that say how a file is written, for every command that reads one."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+# Names and descriptions are those of `DataSection`, which a test compares: importing pydantic for
+# `--help` would take longer than `--help` itself.
+FLAGS = {
+    "encoding": "the encoding of text files [default: found out]",
+    "delimiter": "what separates columns: a character, or tab [default: found out]",
+    "quotechar": "what encloses fields: a character, or none [default: found out]",
+    "escapechar": "what goes before a quote inside a field: a character, or none",
+    "skip_rows": "lines above the header that are no rows",
+}
+
+
+def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags to a command; `function` gets those that were used as the dict `reading`."""
+
+    @wraps(function)
+    def collected(**given: Any) -> Any:
+        values = {name: given.pop(name) for name in FLAGS}
+        return function(reading={k: v for k, v in values.items() if v is not None}, **given)
+
+    for name, description in reversed(FLAGS.items()):
+        kind = click.IntRange(min=0) if name == "skip_rows" else None
+        collected = click.option(f"--{name}", type=kind, help=description)(collected)
+    return collected

@@ -1,0 +1,271 @@
+"""Whether quote characters enclose fields in a CSV or TSV, or belong to its texts.
+
+A reader with quoting swallows rows of a file without it: from a text that begins with a quote to
+the next quote, lines become one field, without an error. A reader without quoting tears quoted
+fields apart. So the file is read both ways, and where both fit, that one counts whose rows look
+alike.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from textassay.data.delimited import Dialect, Record, records
+from textassay.data.options import NO_CHARACTER, ReadOptions
+from textassay.errors import DataError
+
+DOUBLE, SINGLE, BACKSLASH = '"', "'", "\\"
+# A column whose values repeat in so few rows holds labels.
+FEWEST_ROWS = 4
+SEEN = 1000
+WITHOUT = "read without quoting: its quote characters belong to the texts"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a file: whether every row fits, the rows that take several lines, and the
+    error of a quote that never closes.
+    """
+
+    dialect: Dialect
+    fits: bool
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    error: DataError | None = None
+
+
+def find_quoting(plain: Dialect, options: ReadOptions) -> tuple[Dialect, str | None]:
+    """Return `plain` with its quote and escape characters, and a note where that is not expected.
+
+    Raises DataError where rows differ by the reading and nothing in the file says which is right.
+    """
+    escape = None if options.escapechar == NO_CHARACTER else options.escapechar
+    if options.quotechar is not None:
+        quotechar = None if options.quotechar == NO_CHARACTER else options.quotechar
+        fixed = replace(plain, quotechar=quotechar, escapechar=escape)
+        if quotechar and options.escapechar is None and not _read(fixed).fits:
+            escaped = replace(fixed, escapechar=BACKSLASH)
+            return (escaped if _read(escaped).fits else fixed), None
+        return fixed, None
+    if escape:
+        return replace(plain, quotechar=DOUBLE, escapechar=escape), None
+    return _find_quoting(plain, options.escapechar is None)
+
+
+def _find_quoting(plain: Dialect, may_escape: bool) -> tuple[Dialect, str | None]:
+    has_double, has_single = _quotes_in(plain)
+    if not has_double and not has_single:
+        return plain, None
+    without = _read(plain)
+    decided: tuple[Dialect, str | None] = (plain, None)
+    if has_double:
+        within = _read(replace(plain, quotechar=DOUBLE))
+        if may_escape and not within.fits and (escaped := _escaped(plain, without)):
+            return escaped, 'read with \\" as a quote inside a field'
+        decided = _double_quoting(without, within)
+        if without.fits or within.fits:
+            return decided
+    if has_single:
+        single = replace(plain, quotechar=SINGLE)
+        if _all_enclosed(plain, SINGLE) or (not without.fits and _read(single).fits):
+            return single, "read with ' as the quote character"
+    return decided
+
+
+def _double_quoting(without: Reading, within: Reading) -> tuple[Dialect, str | None]:
+    plain, quoted = without.dialect, within.dialect
+    if plain.delimiter == "\t":
+        if _all_enclosed(plain, DOUBLE, some=True):
+            return quoted, None
+        if without.fits or not within.fits:
+            return plain, WITHOUT
+    if within.error and without.fits:
+        return plain, WITHOUT
+    disputed = _disputed(plain, within.spans)
+    if without.fits and within.fits and disputed:
+        return _decide(plain, quoted, disputed)
+    if without.fits and not within.fits:
+        return plain, WITHOUT
+    if disputed:
+        rows = _undisputed(plain, within.spans)
+        suspects = {span[0] for span, lines in disputed.items() if rows.hold(lines)}
+        return replace(quoted, suspects=frozenset(suspects)), None
+    return quoted, None
+
+
+def _decide(
+    plain: Dialect, quoted: Dialect, disputed: dict[tuple[int, int], list[Record]]
+) -> tuple[Dialect, str | None]:
+    """Choose between two readings that both fit, by the rows that they do not share."""
+    rows = _undisputed(plain, list(disputed))
+    alike = [rows.hold(lines) for lines in disputed.values()]
+    broken = [rows.break_(lines) for lines in disputed.values()]
+    count = sum(map(len, disputed.values()))
+    first, last = next(iter(disputed))
+    if all(alike) and not rows.doubled:
+        return plain, f"{WITHOUT} (lines {first} to {last} read as rows like the others)"
+    if not any(alike) and (any(broken) or (rows.doubled and not rows.loose)):
+        return quoted, None
+    if not any(alike) and rows.loose and not rows.doubled:
+        return plain, WITHOUT
+    raise DataError(
+        f"{plain.path}, lines {first} to {last}: are one row if quotes enclose fields, and "
+        f"{last - first + 1} rows if they belong to the texts; the file does not show which "
+        f"({count} lines of it are in doubt). Say --quotechar '\"' or --quotechar none."
+    )
+
+
+@dataclass
+class _Rows:
+    """What the rows look like that both readings share.
+
+    `values`: what stands in each column, None once it is too much to be labels; `loose`: rows with
+    a quote inside a field that no quote encloses, which no CSV writer leaves so; `doubled`: rows
+    with a doubled quote inside an enclosed field, which nobody writes by hand.
+    """
+
+    count: int = 0
+    values: dict[int, Counter[str] | None] = field(default_factory=dict)
+    empty: set[int] = field(default_factory=set)
+    spaced: set[int] = field(default_factory=set)
+    loose: int = 0
+    doubled: int = 0
+
+    def add(self, fields: list[str]) -> None:
+        self.count += 1
+        for at, raw in enumerate(fields):
+            enclosed = len(raw) > 1 and raw[0] == raw[-1] == DOUBLE
+            comma = len(fields) == 1 and "," in raw  # in one column: a CSV writer encloses it
+            self.loose += not enclosed and (comma or (DOUBLE in raw and raw[0] != DOUBLE))
+            self.doubled += enclosed and (comma or DOUBLE * 2 in raw[1:-1])
+            value = raw.strip(DOUBLE)
+            if not value:
+                self.empty.add(at)
+            if value.startswith(" "):
+                self.spaced.add(at)
+            seen = self.values.setdefault(at, Counter())
+            if seen is not None:
+                seen[value] += 1
+                if len(seen) > SEEN:
+                    self.values[at] = None
+
+    def _labels(self) -> dict[int, Counter[str]]:
+        """The columns whose values repeat."""
+        return {at: seen for at, seen in self.values.items()
+                if seen and self.count >= FEWEST_ROWS and len(seen) <= self.count / 2}  # fmt: skip
+
+    def break_(self, lines: list[Record]) -> bool:
+        """Return True if lines are no rows like these: an empty field, a space or a label that no
+        other row has in this column.
+        """
+        labels = self._labels()
+        for at, value in _cells(lines):
+            if (not value and at not in self.empty) or (
+                value.startswith(" ") and at not in self.spaced
+            ):
+                return True
+            if at in labels and value not in labels[at]:
+                return True
+        return False
+
+    def hold(self, lines: list[Record]) -> bool:
+        """Return True if all lines are rows like these, with labels that other rows have."""
+        return bool(self._labels()) and not self.break_(lines)
+
+
+def _cells(lines: list[Record]) -> Iterator[tuple[int, str]]:
+    for record in lines:
+        for at, raw in enumerate(record.fields):
+            yield at, raw.strip(DOUBLE)
+
+
+def _undisputed(plain: Dialect, spans: list[tuple[int, int]]) -> _Rows:
+    """Survey the rows on one line that fit, outside of `spans` and below the header."""
+    rows = _Rows()
+    inside = {line for start, end in spans for line in range(start, end + 1)}
+    for number, record in enumerate(records(plain)):
+        if number and record.problem is None and record.line not in inside:
+            rows.add(record.fields)
+    return rows
+
+
+def _disputed(plain: Dialect, spans: list[tuple[int, int]]) -> dict[tuple[int, int], list[Record]]:
+    """Return the spans of which every line is a whole row without quoting, with these rows."""
+    if not spans:
+        return {}
+    found: dict[tuple[int, int], list[Record]] = {}
+    waiting = iter(spans)
+    span = next(waiting, None)
+    lines: list[Record] = []
+    for record in records(plain):
+        while span and record.line > span[1]:
+            _keep(found, span, lines)
+            span, lines = next(waiting, None), []
+        if span is None:
+            break
+        if record.line >= span[0]:
+            lines.append(record)
+    if span:
+        _keep(found, span, lines)
+    return found
+
+
+def _keep(
+    found: dict[tuple[int, int], list[Record]], span: tuple[int, int], lines: list[Record]
+) -> None:
+    if len(lines) == span[1] - span[0] + 1 and all(line.problem is None for line in lines):
+        found[span] = lines
+
+
+def _escaped(plain: Dialect, without: Reading) -> Dialect | None:
+    """The reading with backslashes before quotes, where it fits and swallows no rows."""
+    if not _holds(plain, BACKSLASH + DOUBLE):
+        return None
+    escaped = _read(replace(plain, quotechar=DOUBLE, escapechar=BACKSLASH))
+    return escaped.dialect if escaped.fits and not (without.fits and escaped.spans) else None
+
+
+def _read(dialect: Dialect) -> Reading:
+    fits, spans = True, []
+    try:
+        for record in records(dialect):
+            fits = fits and record.problem is None
+            if not fits and dialect.quotechar is None:
+                break
+            if record.end > record.line:
+                spans.append((record.line, record.end))
+    except DataError as error:
+        return Reading(dialect, False, spans, error)
+    return Reading(dialect, fits, spans)
+
+
+def _quotes_in(plain: Dialect) -> tuple[bool, bool]:
+    """Whether the file has double quotes at all, and a field that begins with a single one."""
+    double = single = False
+    for record in records(plain):
+        double = double or any(DOUBLE in value for value in record.fields)
+        single = single or any(value.startswith(SINGLE) for value in record.fields)
+        if double and single:
+            break
+    return double, single
+
+
+def _holds(plain: Dialect, characters: str) -> bool:
+    return any(characters in value for record in records(plain) for value in record.fields)
+
+
+def _all_enclosed(plain: Dialect, quote: str, some: bool = False) -> bool:
+    """Return True if every field that begins with a quote ends with one, its inner quotes doubled.
+
+    `some`: in any of the rows; else every row must have one.
+    """
+    seen = 0
+    rows = 0
+    for record in records(plain):
+        rows += 1
+        enclosed = [value for value in record.fields if value.startswith(quote)]
+        for value in enclosed:
+            inner = value[1:-1]
+            if len(value) < 2 or not value.endswith(quote) or quote in inner.replace(quote * 2, ""):
+                return False
+        seen += bool(enclosed)
+    return seen > 0 and (some or seen == rows)
