@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textassay.errors import GateError
 from textassay.files import (
     cache_dir,
     project_root,
@@ -49,6 +50,12 @@ def test_an_interrupted_write_leaves_what_was_there(before, error, tmp_path):
         scratch.write_text("half of the ne")
         raise error
     assert [p.read_text() for p in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def test_an_error_names_the_path_and_not_the_scratch_path(tmp_path):
+    with pytest.raises(GateError) as refused, replacing(tmp_path / "onnx") as scratch:
+        raise GateError(f"{scratch}: is not {scratch.parent / 'plain.onnx'}.")
+    assert str(refused.value) == f"{tmp_path / 'onnx'}: is not {tmp_path / 'plain.onnx'}."
 
 
 def test_a_block_that_writes_nothing_does_not_lose_the_old_file(tmp_path):

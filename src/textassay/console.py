@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textassay.errors import TextassayError
+from textassay.errors import TextassayError, without_colours
 from textassay.stopping import undisturbed
 from textassay.threads import settle_threads
 
@@ -145,7 +145,9 @@ def _fail(message: str, exit_code: int) -> None:
         time.sleep(SECONDS_FOR_THE_FIRST)
     with undisturbed():
         if not _is_said(message):
-            err().print(f"error: {' '.join(message.split())}", style="red", markup=False)
+            err().print(
+                f"error: {' '.join(without_colours(message).split())}", style="red", markup=False
+            )
     raise SystemExit(exit_code)
 
 

@@ -1,5 +1,9 @@
 """What can go wrong, and the exit code that each kind of it ends with."""
 
+import re
+
+ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
+
 
 class TextassayError(Exception):
     """Something that its message alone explains: what, where, and what to do. Exit code 1."""
@@ -32,5 +36,10 @@ class Stopped(TextassayError):  # noqa: N818 (nothing went wrong)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what a library says; empty where it says nothing."""
-    return (str(error).strip().splitlines() or [""])[0]
+    """The first line of what a library says, without colours; empty where it says nothing."""
+    return (without_colours(str(error)).strip().splitlines() or [""])[0]
+
+
+def without_colours(text: str) -> str:
+    """A text without the escape sequences with which terminals are coloured."""
+    return ESCAPES.sub("", text)

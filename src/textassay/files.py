@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from textassay.errors import TextassayError
 from textassay.temporary import private_folder
 
 # What a directory that is being replaced is called meanwhile.
@@ -53,7 +54,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path`; rename it over `path` only if the block succeeds.
 
     The scratch path may become a file or a directory. Whatever was at `path` stays untouched until
-    the new content is complete.
+    the new content is complete. An error of ours names `path` where it would name the scratch path,
+    which is gone by then.
     """
     holder = None
     try:
@@ -64,6 +66,11 @@ def replacing(path: Path) -> Iterator[Path]:
         if scratch.is_dir() and path.exists():
             path.rename(holder / OLD)
         scratch.replace(path)
+    except TextassayError as error:
+        if holder:
+            named = str(error).replace(str(holder / path.name), str(path))
+            error.args = (named.replace(str(holder), str(path.parent)), *error.args[1:])
+        raise
     except OSError as error:
         # A full disk does not say which file it was, and nobody knows the scratch path.
         elsewhere = holder and error.filename and str(holder) not in str(error.filename)

@@ -94,7 +94,7 @@ def test_somebody_elses_file_is_read_with_what_lies_beside(tmp_path: Path) -> No
             '{"id2label": {"0": "good", "1": "fine", "2": "bad"}}',
             "labels were swapped",
         ),
-        ("config.json", '{"id2label": {"0": "bad", "2": "good"}}', "no whole id2label"),
+        ("config.json", '{"id2label": {"0": "bad", "2": "good"}}', "the keys of id2label are"),
         ("tokenizer.json", "{}", "is not the tokenizer that"),
         ("tokenizer.json", None, "is missing"),
         ("model.onnx", "no graph", "is no ONNX file that can be run"),

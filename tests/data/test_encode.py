@@ -39,6 +39,16 @@ def test_a_text_is_cut_to_length_and_said_to_be(tokenizer, texts, longest):
         assert row == full[:kept] + full[len(full) - ends :]
 
 
+def test_rows_that_are_cut_at_the_other_end_are_others(tokenizer, cache):
+    """Also in the cache, where the same rows and the same tokenizer.json lie already."""
+    left = copy.deepcopy(tokenizer)
+    left.truncation_side = "left"
+    table = table_of([("the film was good " * 5, "good")])
+    found = [list(encode(table, one, LABELS, 8, None)["input_ids"]) for one in (tokenizer, left)]
+    assert found[0] != found[1]
+    assert found[1] == encode_texts(table["text"].to_pylist(), left, 8, None)[0]
+
+
 @given(texts=st.lists(TEXTS, min_size=1))
 def test_prompted_texts_are_encoded_one_by_one(tokenizer, texts):
     ids, cut = encode_texts(texts, tokenizer, 30, PROMPT)

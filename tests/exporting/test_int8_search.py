@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.exported_for_tests import Exported
 
-from textassay.artifacts.onnx_model import open_session, run_batches
+from textassay.artifacts.onnx_session import PaddedFeed, open_session, run_batches
 from textassay.exporting import int8_search
 from textassay.exporting.graphs.graph import Graph
 from textassay.exporting.graphs.int8 import Int8, Ranges, measure_ranges, quantizable
@@ -20,7 +20,7 @@ def search(bert: Exported, folder: Path) -> Search:
     rows = [generator.integers(5, 90, size=generator.integers(3, 12)).tolist() for _ in range(300)]
     graph = Graph.load(bert.fused)
     ranges = measure_ranges(graph, rows[:20], folder / "watched.onnx")
-    truth = run_batches(open_session(bert.fused), rows, 0).argmax(1)
+    truth = run_batches(open_session(bert.fused), rows, PaddedFeed(0)).argmax(1)
     names = quantizable(graph, ranges)
     return Search(bert.fused, names, ranges, Int8(), rows, truth, 3, 0, folder / "trial.onnx")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
 from textassay.artifacts.label_config import label_names, unsupported_problem
 from textassay.artifacts.onnx_files import ONNX, ONNX_INT8, onnx_kind
-from textassay.artifacts.onnx_model import OnnxModel
+from textassay.artifacts.onnx_model import OnnxModel, OnnxSettings
 from textassay.artifacts.weights import WEIGHTS
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
@@ -233,9 +233,18 @@ def _load_onnx(folder: Path) -> Loaded:
     model = OnnxModel(folder)
     settings = model.settings
     return Loaded(
-        model.kind, model, load_tokenizer(str(folder)), settings.labels, settings.max_length,
+        model.kind, model, _tokenizer_of(folder, settings), settings.labels, settings.max_length,
         settings.prompt, None, settings.temperature,
     )  # fmt: skip
+
+
+def _tokenizer_of(folder: Path, settings: OnnxSettings) -> Any:
+    """The tokenizer.json beside a graph and nothing else, as `OnnxModel.ids` reads it."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), truncation_side=settings.truncation_side
+    )
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(settings.pad_id)
+    return tokenizer
 
 
 def read_config(folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What the files of an ONNX artifact are called. Nothing is imported, nothing is read."""
+"""What the files of an ONNX artifact are called and where they lie. Nothing is read."""
 
 from pathlib import Path
 
@@ -11,14 +11,23 @@ DATA_SUFFIX = ".data"
 
 def onnx_kind(folder: Path) -> str | None:
     """`onnx` or `onnx-int8` for a directory that holds such a file and no weights of torch."""
-    torch_files = ("*.safetensors", "pytorch_model*.bin", "adapter_config.json")
-    if any(any(folder.glob(pattern)) for pattern in torch_files):
+    file = _graph(folder)
+    if file is None:
         return None
-    if (folder / ONNX_FILE).is_file():
-        return ONNX
-    return ONNX_INT8 if (folder / INT8_FILE).is_file() else None
+    return ONNX_INT8 if file.name == INT8_FILE else ONNX
 
 
 def onnx_file(folder: Path) -> Path:
-    """The graph's file in such a directory."""
-    return folder / (INT8_FILE if onnx_kind(folder) == ONNX_INT8 else ONNX_FILE)
+    """The graph's file of such a directory."""
+    return _graph(folder) or folder / ONNX_FILE
+
+
+def _graph(folder: Path) -> Path | None:
+    """The graph in a directory, or in `onnx/` below its config, where the hub's models keep it."""
+    torch_files = ("*.safetensors", "pytorch_model*.bin", "adapter_config.json")
+    if any(any(folder.glob(pattern)) for pattern in torch_files):
+        return None
+    below = folder / ONNX
+    places = (folder, below) if (folder / "config.json").is_file() else (folder,)
+    files = (place / name for place in places for name in (ONNX_FILE, INT8_FILE))
+    return next((file for file in files if file.is_file()), None)

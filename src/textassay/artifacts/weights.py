@@ -26,7 +26,8 @@ def write_bin(folder: Path) -> None:
 def weight_bytes(folder: Path, base: Source | None = None) -> int:
     """The bytes of an artifact's weights on disk, with those of its base if it is an adapter."""
     if onnx_kind(folder):
-        files = list(folder.glob(f"{onnx_file(folder).name}*"))
+        graph = onnx_file(folder)
+        files = list(graph.parent.glob(f"{graph.name}*"))
     elif base is None:
         files = weight_files(folder)
     else:

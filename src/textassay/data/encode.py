@@ -43,7 +43,8 @@ def encode(
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    settings = (backend.to_str(), repr((labels.names, max_length, prompt)))
+    rules = (labels.names, max_length, prompt, tokenizer.truncation_side, tokenizer.pad_token_id)
+    settings = (backend.to_str(), repr(rules))
     names = (label or "" for label in values(table["label"]))
     key = sha256_texts(chain(values(table["text"]), names, settings))
     path = cache_folder("encoded") / f"{key.removeprefix('sha256:')}.arrow"

@@ -16,7 +16,12 @@ from textassay.evaluation.metrics import score
 from textassay.evaluation.report import show
 from textassay.exporting.graphs.int8 import Int8
 from textassay.exporting.parity import Parity, logits_in_fresh_process
-from textassay.exporting.proof import ProofRows, find_proof_rows, refuse_other_labels
+from textassay.exporting.proof import (
+    ProofRows,
+    find_proof_rows,
+    refuse_other_labels,
+    with_cut_text,
+)
 from textassay.exporting.sources import Shipped, open_shipped, refuse_target, usual_target
 from textassay.exporting.to_int8 import HEAD, Int8Export, write_int8
 from textassay.exporting.to_onnx import OnnxExport, write_onnx
@@ -50,7 +55,9 @@ def export(wanted: Wanted) -> None:
     target = wanted.output_dir or usual_target(shipped.folder, wanted.to)
     refuse_target(target, wanted.force)
     say(f"what       {shipped.loaded.kind}: {shipped.folder}")
-    rows = find_proof_rows(shipped.folder, shipped.hallmark, wanted.data)
+    rows = with_cut_text(
+        find_proof_rows(shipped.folder, shipped.hallmark, wanted.data), shipped.loaded
+    )
     say(f"rows       {rows.title}: {len(rows.texts)} to compare logits on")
     if wanted.to == MERGED:
         _merge(shipped, target, rows, wanted.save_bin)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textassay.artifacts.onnx_model import open_session, run_batches
+from textassay.artifacts.onnx_session import PaddedFeed, open_session, run_batches
 from textassay.console import say
 from textassay.exporting.graphs.graph import Graph
 from textassay.exporting.graphs.int8 import Int8, Ranges, quantize
@@ -86,4 +86,4 @@ class Search:
         return self._answer(self.scratch, rows)
 
     def _answer(self, graph: Path, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        return run_batches(open_session(graph), rows, self.pad_id)
+        return run_batches(open_session(graph), rows, PaddedFeed(self.pad_id))

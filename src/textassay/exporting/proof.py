@@ -1,22 +1,26 @@
 """The rows on which what is made is held to what it was made from."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from textassay.artifacts.kinds import Loaded
 from textassay.config.schema import DataSection
 from textassay.console import warn
 from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import sample
+from textassay.data.token_ids import encode_texts
 from textassay.errors import DataError, UsageError
 from textassay.evaluation.contenders import run_around
 
 # So many texts are compared, all there are if there are fewer.
 PROOF_ROWS = 256
 SAMPLE_SEED = 0
+# So often the texts are doubled until they are too long.
+DOUBLINGS = 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,25 @@ def find_proof_rows(
     return ProofRows(
         f"{dataset.name}, validation", _some(validation), validation, dataset.splits["train"]
     )
+
+
+def with_cut_text(rows: ProofRows, loaded: Loaded) -> ProofRows:
+    """The rows, with a text that `loaded` has to cut: one of their own, else all of them joined.
+
+    At which end a text is cut shows in no other row.
+    """
+
+    def is_cut(texts: list[str]) -> bool:
+        return any(encode_texts(texts, loaded.tokenizer, loaded.max_length, loaded.prompt)[1])
+
+    if is_cut(rows.texts):
+        return rows
+    joined = " ".join([*rows.texts, "and so on"])
+    for _ in range(DOUBLINGS):
+        if is_cut([joined]):
+            return replace(rows, texts=[*rows.texts, joined])
+        joined = f"{joined} {joined}"
+    return rows  # of a tokenizer that gives these texts no tokens
 
 
 def refuse_other_labels(rows: pa.Table, known: list[str], title: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from textassay.artifacts.hallmark import restamp, stamp
 from textassay.artifacts.identify import ADAPTER
-from textassay.artifacts.kinds import load_artifact
+from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.onnx_files import ONNX_FILE
 from textassay.artifacts.onnx_model import METADATA, OnnxModel
 from textassay.console import say
@@ -30,6 +30,8 @@ from textassay.models.source import SETTINGS_KEY
 ALLOWED = 1e-4
 # Merging may change so much about an adapter's logits: sums in another order once more.
 ALLOWED_MERGED = 1e-3
+# So many rows are computed one at a time as well.
+ROWS_ALONE = 8
 # Rows that the hallmark keeps of an artifact that came without one.
 PROBE_ROWS = 16
 
@@ -51,13 +53,14 @@ def write_onnx(shipped: Shipped, target: Path, rows: ProofRows) -> OnnxExport:
     """
     model = shipped.plain_model()
     loaded = shipped.loaded
-    wanted = compute_logits(model, loaded.ids(rows.texts), loaded.tokenizer.pad_token_id)
+    wanted = _compute_wanted(model, shipped, rows)
     merged = _compare_merged(shipped, wanted, rows)
     with replacing(target) as scratch:
         scratch.mkdir()
         _copy_company(shipped, scratch)
         facts = _metadata(shipped, scratch)
         fused = _write_graph(model, loaded.temperature, scratch, facts, rows, wanted)
+        _refuse_other_ids(scratch, loaded, rows)
         parity = _hold_to(scratch, rows, wanted)
         write_json(scratch / "export.json", _record(rows, parity, merged, fused, facts))
         write_text(scratch / "README.md", export_card(scratch, loaded, rows.title, str(parity)))
@@ -65,6 +68,35 @@ def write_onnx(shipped: Shipped, target: Path, rows: ProofRows) -> OnnxExport:
         found = Parity.of(logits_in_fresh_process(scratch, rows.texts), wanted)
         _refuse(found, target)
     return OnnxExport(target, found, merged, fused)
+
+
+def _compute_wanted(model: Any, shipped: Shipped, rows: ProofRows) -> np.ndarray:
+    """What torch computes for the rows, in batches. GateError where that depends on the batch.
+
+    The shortest rows tell: beside the longest they have the most padding.
+    """
+    ids, pad = shipped.loaded.ids(rows.texts), shipped.loaded.tokenizer.pad_token_id
+    wanted = compute_logits(model, ids, pad)
+    shortest = sorted(range(len(ids)), key=lambda row: len(ids[row]))[:ROWS_ALONE]
+    alone = compute_logits(model, [ids[row] for row in shortest], pad, batch_size=1)
+    found = Parity.of(wanted[shortest], alone)
+    if found.largest > ALLOWED_MERGED:
+        raise GateError(
+            f"{shipped.folder}: what it answers depends on the other texts in a batch ({found} of "
+            "the same rows alone), so no graph can be held to it; nothing was written."
+        )
+    return wanted
+
+
+def _refuse_other_ids(folder: Path, loaded: Loaded, rows: ProofRows) -> None:
+    """GateError where a tokenizer.json by itself reads texts otherwise than the source does."""
+    read = OnnxModel(folder).ids(rows.texts)
+    for text, found, wanted in zip(rows.texts, read, loaded.ids(rows.texts), strict=True):
+        if found != wanted:
+            raise GateError(
+                f"{folder}: its tokenizer.json reads {text[:60]!r} as {len(found)} tokens that are "
+                f"not the {len(wanted)} of its source; nothing was written."
+            )
 
 
 def _compare_merged(shipped: Shipped, wanted: np.ndarray, rows: ProofRows) -> Parity | None:
@@ -103,6 +135,7 @@ def _metadata(shipped: Shipped, folder: Path) -> dict[str, Any]:
     return {
         "labels": list(loaded.labels.names),
         "max_length": loaded.max_length,
+        "truncation_side": loaded.tokenizer.truncation_side,
         "pad_token_id": loaded.tokenizer.pad_token_id,
         "prompt": {"head": prompt.head, "tail": prompt.tail} if prompt else None,
         "temperature": loaded.temperature,
@@ -173,4 +206,4 @@ def _stamp(shipped: Shipped, folder: Path, rows: ProofRows) -> None:
         restamp(folder, shipped.folder, loaded)
         return
     base = {"name": str(shipped.folder.name), "weights": ""}
-    stamp(folder, loaded, rows.texts[:PROBE_ROWS], base, {}, {}, {})
+    stamp(folder, loaded, rows.texts[-PROBE_ROWS:], base, {}, {}, {})

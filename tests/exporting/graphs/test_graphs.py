@@ -8,7 +8,7 @@ import pytest
 from tests.classifiers_for_tests import ENCODERS, FAMILIES
 from tests.exported_for_tests import Exported, export
 
-from textassay.artifacts.onnx_model import open_session, run_batches
+from textassay.artifacts.onnx_session import PaddedFeed, open_session, run_batches
 from textassay.exporting.graphs.fusion import pool_early
 from textassay.exporting.graphs.graph import Graph, node
 
@@ -17,7 +17,7 @@ def check(made: Exported) -> None:
     for path in (made.plain, made.fused):
         session, pad = open_session(path), made.built.tokenizer.pad_token_id
         for batch_size in (1, 3, len(made.ids)):
-            found = run_batches(session, made.ids, pad, batch_size)
+            found = run_batches(session, made.ids, PaddedFeed(pad), batch_size)
             np.testing.assert_allclose(found, made.logits, atol=1e-5)
         ids = np.array([made.ids[0]])
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
@@ -93,5 +93,5 @@ def test_numbers_beyond_two_gigabytes_go_into_a_file_beside(
         assert (tmp_path / "model.onnx.data").stat().st_size > 10_000
         again = Graph.load(tmp_path / "model.onnx")
         again.save(tmp_path / "model.onnx")
-    found = run_batches(open_session(tmp_path / "model.onnx"), bert.ids, 0)
+    found = run_batches(open_session(tmp_path / "model.onnx"), bert.ids, PaddedFeed(0))
     np.testing.assert_allclose(found, bert.logits, atol=1e-5)

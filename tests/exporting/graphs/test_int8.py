@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.exported_for_tests import Exported
 
-from textassay.artifacts.onnx_model import open_session, run_batches
+from textassay.artifacts.onnx_session import PaddedFeed, open_session, run_batches
 from textassay.exporting.graphs import int8
 from textassay.exporting.graphs.graph import Graph
 from textassay.exporting.graphs.int8 import Int8, Ranges, measure_ranges, quantizable, quantize
@@ -29,7 +29,7 @@ def test_int8_is_near_floating_point(
 ) -> None:
     graph = quantized(bert, ranges, how)
     graph.save(tmp_path / "int8.onnx")
-    found = run_batches(open_session(tmp_path / "int8.onnx"), bert.ids, 0)
+    found = run_batches(open_session(tmp_path / "int8.onnx"), bert.ids, PaddedFeed(0))
     difference = np.abs(found - bert.logits).max()
     assert 0 < difference < (0.05 if how.static else 0.02)
 
@@ -40,7 +40,9 @@ def test_an_answer_does_not_depend_on_batch_mates(
 ) -> None:
     quantized(bert, ranges, how).save(tmp_path / "int8.onnx")
     session = open_session(tmp_path / "int8.onnx")
-    alone, together = (run_batches(session, bert.ids, 0, size) for size in (1, len(bert.ids)))
+    alone, together = (
+        run_batches(session, bert.ids, PaddedFeed(0), size) for size in (1, len(bert.ids))
+    )
     np.testing.assert_allclose(alone, together, atol=1e-5)
 
 
@@ -79,7 +81,7 @@ def test_large_embeddings_are_kept_in_bytes(
               and graph.array(one.input[0]).dtype == np.int8]  # fmt: skip
     assert len(tables) >= 2
     graph.save(tmp_path / "int8.onnx")
-    found = run_batches(open_session(tmp_path / "int8.onnx"), bert.ids, 0)
+    found = run_batches(open_session(tmp_path / "int8.onnx"), bert.ids, PaddedFeed(0))
     assert 0 < np.abs(found - bert.logits).max() < 0.05
 
 
@@ -103,5 +105,5 @@ def test_a_position_of_zeros_is_no_division_by_zero(
     for name in scales:
         graph.add_constant(name, np.zeros(graph.constants[name].dims, np.float32))
     graph.save(tmp_path / "int8.onnx")
-    found = run_batches(open_session(tmp_path / "int8.onnx"), bert.ids, 0)
+    found = run_batches(open_session(tmp_path / "int8.onnx"), bert.ids, PaddedFeed(0))
     assert np.isfinite(found).all()

@@ -7,6 +7,8 @@ as a model, no pickle is run, and the network is not touched.
 from pathlib import Path
 from typing import Any
 
+from transformers import PretrainedConfig
+
 from textassay.artifacts.doctor.adapter import examine_adapter
 from textassay.artifacts.doctor.config import (
     examine_labels,
@@ -34,6 +36,7 @@ from textassay.artifacts.onnx_files import ONNX, ONNX_INT8
 from textassay.artifacts.onnx_model import OnnxModel
 from textassay.config.runs import FINISHED
 from textassay.errors import GateError, UsageError
+from textassay.files import read_json
 from textassay.models.source import SETTINGS_KEY
 
 
@@ -109,8 +112,10 @@ def _examine_artifact(identity: Identity, base: str | None, diagnosis: Diagnosis
     if config is None:
         return
     examine_labels(folder, config, hallmark, diagnosis)
-    # What PEFT saves has no tokenizer: the base's is used.
+    # What PEFT saves has no tokenizer: the base's is used. Opening a graph has opened its own.
     if identity.kind == ADAPTER and getattr(config, SETTINGS_KEY, None) is None:
+        return
+    if identity.kind in (ONNX, ONNX_INT8):
         return
     tokenizer = open_tokenizer(folder, diagnosis)
     if tokenizer is not None:
@@ -121,8 +126,7 @@ def _examine_model(identity: Identity, diagnosis: Diagnosis) -> Any:
     """Config and weights of a model, by themselves and together."""
     folder = identity.folder
     if identity.kind in (ONNX, ONNX_INT8):
-        _examine_onnx(folder, diagnosis)
-        return open_config(folder, diagnosis) if (folder / "config.json").is_file() else None
+        return _examine_onnx(folder, diagnosis)
     config = open_config(folder, diagnosis)
     stored = examine_weights(folder, "model", diagnosis)
     if config is not None and stored:
@@ -155,14 +159,20 @@ def _examine_base_model(folder: Path, diagnosis: Diagnosis) -> None:
     )
 
 
-def _examine_onnx(folder: Path, diagnosis: Diagnosis) -> None:
-    """Whether ONNX Runtime opens it, and what it says fits what lies beside it."""
+def _examine_onnx(folder: Path, diagnosis: Diagnosis) -> Any:
+    """Whether ONNX Runtime opens it, and what it says fits what lies beside it; its config.
+
+    The config may be of a model that transformers does not know: only its labels count.
+    """
     try:
         OnnxModel(folder)
+        if (folder / "config.json").is_file():
+            return PretrainedConfig.from_dict(read_json(folder / "config.json"))
     except GateError as error:
         diagnosis.wrong(str(error), COPY)
     except UsageError as error:  # no ONNX Runtime here
         diagnosis.note(str(error), "Only the files beside the graph were looked at.")
+    return None
 
 
 def _tell_unknown(folder: Path, diagnosis: Diagnosis) -> None:

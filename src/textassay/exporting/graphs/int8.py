@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from textassay.artifacts.onnx_model import open_session
+from textassay.artifacts.onnx_session import open_session
 from textassay.exporting.graphs.graph import RUNTIME, Graph, node
 
 ALPHA = 0.5
