@@ -1,12 +1,14 @@
 """Files appear whole or not at all, and a hash changes when the content does."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textassay import files
 from textassay.errors import GateError
 from textassay.files import (
     cache_dir,
@@ -15,6 +17,7 @@ from textassay.files import (
     replacing,
     sha256_file,
     sha256_files,
+    sha256_remembered,
     sha256_text,
     write_json,
     write_text,
@@ -140,6 +143,50 @@ def test_the_hash_of_several_files_minds_names_and_contents_but_not_their_order(
     renamed = sha256_files([write("z/1.bin", "one"), write("z/3.bin", "two")])
     assert len({both, swapped, renamed, sha256_file(one), sha256_file(two)}) == 5
     assert sha256_files([write("w/1.bin", "one"), write("w/2.bin", "two")]) == both
+
+
+@pytest.fixture
+def weights(write, tmp_path, monkeypatch):
+    """A file that has not changed for a while, for the clock that we look at."""
+    monkeypatch.setenv("TEXTASSAY_CACHE", str(tmp_path / "cache"))
+    path = write("model.safetensors", "weights")
+    monkeypatch.setattr(files.time, "time", lambda: path.stat().st_ctime + 10)
+    return path
+
+
+def test_a_large_file_is_read_once(weights, monkeypatch):
+    expected = sha256_file(weights)
+    assert sha256_remembered(weights) == expected
+    monkeypatch.setattr(files, "sha256_file", None)
+    assert sha256_remembered(weights) == expected
+
+
+@pytest.mark.parametrize("how", ["written over", "replaced"])
+def test_a_changed_file_is_read_again_even_with_its_old_times(how, weights, tmp_path):
+    before = weights.stat()
+    sha256_remembered(weights)
+    if how == "replaced":
+        (tmp_path / "other").write_text("stheigw")
+        (tmp_path / "other").replace(weights)
+    else:
+        weights.write_text("stheigw")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sha256_remembered(weights) == sha256_file(weights)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"file": 1}'])
+def test_a_broken_memory_is_written_anew(content, weights):
+    sha256_remembered(weights)
+    [memory] = (weights.parent / "cache" / "hashes").iterdir()
+    memory.write_text(content)
+    assert sha256_remembered(weights) == sha256_file(weights)
+    assert read_json(memory)["sha256"] == sha256_file(weights)
+
+
+def test_a_file_that_changed_a_moment_ago_is_not_remembered(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEXTASSAY_CACHE", str(tmp_path / "cache"))
+    sha256_remembered(write("model.safetensors", "weights"))
+    assert not any((tmp_path / "cache" / "hashes").iterdir())
 
 
 @given(PARTS, PARTS)

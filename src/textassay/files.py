@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from textassay.temporary import private_folder
 
 # What a directory that is being replaced is called meanwhile.
 OLD = ".old"
+# Clocks of file systems have ticks of up to two seconds.
+SECONDS_TO_SETTLE = 3.0
 
 
 def project_root() -> Path:
@@ -79,10 +82,17 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         if holder:
-            # Before anything is removed: the second of two renames may fail, or never come.
-            if (holder / OLD).exists() and not path.exists():
-                (holder / OLD).rename(path)
-            shutil.rmtree(holder, ignore_errors=True)
+            settle_interrupted(holder, path)
+
+
+def settle_interrupted(holder: Path, path: Path) -> None:
+    """Remove the scratch folder of `replacing(path)`, and put back what it had taken away.
+
+    The second of its two renames may have failed, or never have come.
+    """
+    if (holder / OLD).exists() and not path.exists():
+        (holder / OLD).rename(path)
+    shutil.rmtree(holder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,15 +117,39 @@ def sha256_file(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_files(paths: Iterable[Path]) -> str:
+def sha256_remembered(path: Path) -> str:
+    """`sha256_file`, read only once as long as the file stays what it is.
+
+    The hash is kept in the cache by what changes with any write: size, inode, mtime and ctime,
+    which unlike mtime nobody can set. A file that changed a moment ago is not remembered: it may
+    change again within the same tick of the clock.
+    """
+    path = path.resolve()
+    state = path.stat()
+    key = [str(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]
+    key.append(state.st_ctime_ns)
+    name = sha256_text(str(path)).removeprefix("sha256:")
+    memory = cache_folder("hashes") / f"{name}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        remembered = read_json(memory)
+        if remembered["file"] == key:
+            return str(remembered["sha256"])
+    found = sha256_file(path)
+    if time.time() - max(state.st_mtime, state.st_ctime) > SECONDS_TO_SETTLE:
+        with suppress(OSError):
+            write_json(memory, {"file": key, "sha256": found})
+    return found
+
+
+def sha256_files(paths: Iterable[Path], hash_of: Callable[[Path], str] = sha256_file) -> str:
     """One hash over several files: a single file's own, else a hash of sorted names and hashes.
 
     A single file keeps its own hash so that it can be compared with the one a hub publishes.
     """
     named = sorted((path.name, path) for path in paths)
     if len(named) == 1:
-        return sha256_file(named[0][1])
-    return sha256_text(*(f"{name} {sha256_file(path)}" for name, path in named))
+        return hash_of(named[0][1])
+    return sha256_text(*(f"{name} {hash_of(path)}" for name, path in named))
 
 
 def sha256_text(*parts: str) -> str:

@@ -159,4 +159,4 @@ def test_the_summary_reads_the_logs_of_the_array_that_it_waited_for(dependency, 
 def test_resources_do_not_make_another_run_of_it() -> None:
     """So runs from before a setting of Slurm was known are still the same."""
     plain, asked = runs()[0], runs(**{"resources.nodes": "1", "resources.time": "30"})[0]
-    assert plain.fingerprint() == asked.fingerprint()
+    assert plain.fingerprint({}) == asked.fingerprint({})

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from textassay.config.identity import input_files
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
 from textassay.errors import UsageError
@@ -100,19 +101,24 @@ def run_of(tmp_path, **told):
     return Run(resolve(flags)[0], 0, tmp_path / "run")
 
 
+def name_of(tmp_path, **told):
+    run = run_of(tmp_path, **told)
+    return run.fingerprint(input_files(run.job))
+
+
 def test_the_teacher_and_the_texts_count_by_what_they_are(teacher, write, tmp_path) -> None:
     texts = write("more.csv", "text\none\n")
     told = {"distillation__teacher": str(teacher), "distillation__unlabelled_files": str(texts)}
-    before = run_of(tmp_path, **told).fingerprint()
-    assert run_of(tmp_path, **told).fingerprint() == before
+    before = name_of(tmp_path, **told)
+    assert name_of(tmp_path, **told) == before
     moved = teacher.rename(tmp_path / "moved")
     told["distillation__teacher"] = str(moved)
-    assert run_of(tmp_path, **told).fingerprint() == before
+    assert name_of(tmp_path, **told) == before
     (moved / "model" / "hallmark.json").write_text(json.dumps({"kind": "another"}))
-    other = run_of(tmp_path, **told).fingerprint()
+    other = name_of(tmp_path, **told)
     assert other != before
     texts.write_text("text\ntwo\n")
-    assert run_of(tmp_path, **told).fingerprint() not in (before, other)
+    assert name_of(tmp_path, **told) not in (before, other)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +126,7 @@ def test_the_teacher_and_the_texts_count_by_what_they_are(teacher, write, tmp_pa
              {"distillation__teacher": "other"}],
 )  # fmt: skip
 def test_another_distillation_makes_another_fingerprint(told, tmp_path) -> None:
-    assert run_of(tmp_path, **told).fingerprint() != run_of(tmp_path).fingerprint()
+    assert name_of(tmp_path, **told) != name_of(tmp_path)
 
 
 def test_without_a_teacher_the_section_does_not_count(tmp_path) -> None:
@@ -128,4 +134,4 @@ def test_without_a_teacher_the_section_does_not_count(tmp_path) -> None:
     plain = Run(resolve({})[0], 0, tmp_path)
     warmer = plain.job.distillation.model_copy(update={"temperature": 9.0})
     other = replace(plain, job=plain.job.model_copy(update={"distillation": warmer}))
-    assert plain.fingerprint() == other.fingerprint()
+    assert plain.fingerprint({}) == other.fingerprint({})

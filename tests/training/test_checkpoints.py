@@ -20,7 +20,7 @@ def checkpoint(folder: Path, step: int, run: Run | None = None) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "weights").write_text("1234")
-    mark_complete(path, run.fingerprint() if run else "somebody's")
+    mark_complete(path, run.fingerprint({}) if run else "somebody's")
     return path
 
 
@@ -46,7 +46,7 @@ def test_auto_takes_the_newest_whole_one_and_removes_the_rest(tmp_path: Path) ->
     for step in (5, 10, 100):
         checkpoint(tmp_path, step, run)
     (tmp_path / "checkpoint-100" / "complete.json").unlink()
-    found = find_checkpoint(run)
+    found = find_checkpoint(run, run.fingerprint({}))
     assert found is not None and found.name == "checkpoint-10"
     assert names(tmp_path) == ["checkpoint-5", "checkpoint-10"]
 
@@ -69,10 +69,10 @@ def test_a_named_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     theirs = checkpoint(tmp_path / "theirs", 5, Run(Job(), 1, tmp_path))
     run = Run(Job(), 0, tmp_path / "ours", resume=str(theirs))
     with pytest.raises(UsageError, match="another configuration or seed"):
-        find_checkpoint(run)
+        find_checkpoint(run, run.fingerprint({}))
 
 
 def test_a_named_checkpoint_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     run = Run(Job(), 0, tmp_path, resume=str(tmp_path / "checkpoint-7"))
     with pytest.raises(UsageError, match="no complete checkpoint"):
-        find_checkpoint(run)
+        find_checkpoint(run, run.fingerprint({}))

@@ -98,13 +98,14 @@ def test_a_cpu_gets_two_processes_unless_told() -> None:
 
 
 def test_the_fingerprint_of_other_launchers_does_not_know_deepspeed(tmp_path: Path) -> None:
+    from textassay.config.identity import input_files
     from textassay.config.runs import Run
 
     def fingerprint(launcher: str, **deepspeed: object) -> str:
         job = Job.model_validate(
             {"launcher": launcher, "method": {"name": "full"}, "deepspeed": deepspeed}
         )
-        return Run(job, 0, tmp_path).fingerprint()
+        return Run(job, 0, tmp_path).fingerprint(input_files(job))
 
     assert fingerprint("full") == fingerprint("full", zero_stage=2)
     assert fingerprint("deepspeed") != fingerprint("deepspeed", zero_stage=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from textassay.cluster.place import Place
 from textassay.config.flags import RESUME, batch_options
-from textassay.config.runs import PROVENANCE, Run, is_left_alone, stored_config
+from textassay.config.runs import PROVENANCE, Run, stored_config
 from textassay.console import err
 from textassay.errors import Stopped, UsageError
 from textassay.files import project_root, read_json
@@ -94,7 +94,7 @@ def again(run: Run, place: Place) -> Run:
 
 def has_begun(run: Run, place: Place) -> bool:
     """Whether this Slurm job had begun the run when it was queued again."""
-    if not place.restarts or stored_config(run.path).get("fingerprint") != run.fingerprint():
+    if not place.restarts or not stored_config(run.path) or run.changed_settings():
         return False
     stored = run.path / PROVENANCE
     return stored.is_file() and read_json(stored).get("slurm_job") == str(place.job_id)
@@ -108,9 +108,15 @@ def _note(failed: dict[Path, int], run: Run, code: int) -> None:
 
 
 def _train(job_file: Path | None, run: Run, overrides: Sequence[str], place: Place) -> int:
-    if is_left_alone(run):
+    if run.is_done() and _is_left_alone(run):
         return 0
     return run_passing_on(command_of(job_file, run, overrides, place))
+
+
+def _is_left_alone(run: Run) -> bool:
+    from textassay.training.inputs import is_left_alone  # it imports torch
+
+    return is_left_alone(run)
 
 
 def _evaluate(run: Run) -> int:

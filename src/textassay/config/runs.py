@@ -1,25 +1,48 @@
 """A run: one job with one seed, in one directory that nobody else may have filled."""
 
-import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from textassay.config.schema import DistillationSection, Job
-from textassay.console import say
+from textassay.config.identity import (
+    Values,
+    differences,
+    fingerprint,
+    measured_settings,
+    stored_inputs,
+    training_settings,
+)
+from textassay.config.schema import Job
+from textassay.console import warn
 from textassay.errors import TextassayError, UsageError
-from textassay.files import read_json, sha256_file, sha256_text, write_json, write_text
+from textassay.files import read_json, settle_interrupted, write_json, write_text
+from textassay.locking import LOCK, locked
 
 CONFIG = "config.yaml"
 FINISHED = "finished.json"
 PROVENANCE = "provenance.json"
-HALLMARK = "hallmark.json"
+
+
+# What a run leaves in its directory, beside hidden scratch folders (see `replacing`).
+OURS = re.compile(
+    r"checkpoint-\d+|carried-over|model|merged|pruned|runs|tmp-checkpoint-\d+"
+    r"|(config|finished|provenance|trainer_state|label_mapping|teacher|pruning"
+    r"|(train|eval|test|all)_results)\.(json|yaml)"
+    r"|test_summary\.txt|predictions\.parquet|report\.html"
+    r"|(confusion_matrix|reliability|learning_curves)\.png"
+)
+SCRATCH = re.compile(r"\.(?P<name>.+)\.\w{8}")
+# In a directory that counts as empty; the second is made by file systems.
+NOBODYS = {LOCK, "lost+found"}
+SECONDS_TO_WRITE = 60
 
 
 @dataclass(frozen=True)
@@ -37,46 +60,62 @@ class Run:
         """Where the artifact goes."""
         return self.path / "model"
 
-    def fingerprint(self) -> str:
-        """A hash of everything that may change the result. Names and the device do not."""
-        content = self.job.model_dump(mode="json", exclude=self.harmless())
-        if not self.job.training.fewest_steps:  # so it is in runs of before, which do not know it
-            del content["training"]["fewest_steps"]
-        given = self.job.deepspeed.config_file
-        if given and Path(given).is_file():  # what it says counts, not what it is called
-            content["deepspeed"]["config_file"] = sha256_file(Path(given))
-        if self.job.distillation.teacher:
-            content["distillation"] |= _contents(self.job.distillation)
-        return sha256_text(json.dumps({**content, "seed": self.seed}, sort_keys=True))
+    @property
+    def starts_again(self) -> bool:
+        """Whether what an earlier attempt left is to be replaced."""
+        return self.force or self.resume == "none"
 
-    def harmless(self) -> dict[str, Any]:
-        """What may differ between attempts at a run: whole sections (True), or names of one."""
-        return {
-            "name": True, "seeds": True, "resources": True, "artifact": {"runs_dir"},
-            "evaluation": {"allow_unlearned"},
-            **({} if self.job.launcher == "deepspeed" else {"deepspeed": True}),
-            **({} if self.job.distillation.teacher else {"distillation": True}),
-        }  # fmt: skip
+    def content(self) -> dict[str, Any]:
+        """Everything that the run was told."""
+        return {"seed": self.seed, **self.job.model_dump(mode="json")}
+
+    def fingerprint(self, inputs: Values) -> str:
+        """The name of the run in its checkpoints and artifacts.
+
+        That which its directory has, which may be of an earlier version; of a new run a hash of
+        the settings and inputs that its weights depend on.
+        """
+        stored = {} if self.starts_again else stored_config(self.path)
+        named = stored.get("fingerprint")
+        return str(named or fingerprint(training_settings(self.content()), inputs))
 
     def is_finished(self) -> bool:
-        """Whether this run, with this configuration, has been carried out to its end."""
+        """Whether this run, with these training settings, has been carried out to its end."""
         marker = self.path / FINISHED
         if not marker.is_file():
             return False
+        stored = stored_config(self.path)
         try:
-            return bool(read_json(marker)["config"] == self.fingerprint())
+            finished = read_json(marker)["config"]
         except (ValueError, KeyError, TypeError):
             raise TextassayError(
                 f"{marker}: is not what a finished run writes; remove it to go on with the run."
             ) from None
+        return bool(stored) and finished == stored["fingerprint"] and not self.changed_settings()
 
     def is_done(self) -> bool:
-        """Whether it is finished, and not to be run again."""
-        return self.is_finished() and not self.force
+        """Whether it is finished, measured and published as it was told, and not to be replaced."""
+        return not self.force and self.is_finished() and not self.changed_measures()
+
+    def changed_settings(self) -> dict[str, tuple[Any, Any]]:
+        """{setting: (value there, value here)} where the run in the directory was told otherwise.
+
+        Only settings that its weights depend on count.
+        """
+        return differences(
+            training_settings(stored_config(self.path)), training_settings(self.content())
+        )
+
+    def changed_measures(self) -> dict[str, tuple[Any, Any]]:
+        """The same for settings of what is measured and published, on which no weight depends."""
+        return differences(
+            measured_settings(stored_config(self.path)), measured_settings(self.content())
+        )
 
     def finish(self, outcome: dict[str, Any]) -> None:
         """Mark the run as carried out; the last file that a run writes."""
-        write_json(self.path / FINISHED, {"config": self.fingerprint(), **outcome})
+        stored = stored_config(self.path)
+        write_json(self.path / FINISHED, {"config": stored.get("fingerprint"), **outcome})
 
 
 def runs_of(job: Job, root: Path, force: bool = False) -> list[Run]:
@@ -92,43 +131,84 @@ def refuse_directory(run: Run) -> None:
     for place in (run.path, *run.path.parents):
         if os.path.lexists(place) and not place.is_dir():
             raise UsageError(f"{run.path}: {place} is a file; name another --output_dir.")
-    if not run.path.is_dir() or not any(run.path.iterdir()):
+    if not run.path.is_dir() or {path.name for path in run.path.iterdir()} <= NOBODYS:
         return
     if not stored_config(run.path):
         raise UsageError(
             f"{run.path}: holds files that are not of a run, which would be mixed up or "
             "overwritten; name another --output_dir."
         )
-    if not run.force and not _same_config(run):
+    changed = run.changed_settings()
+    if changed and not run.force:
+        key, (there, here) = next(iter(changed.items()))
         raise UsageError(
-            f"{run.path}: holds a run with another configuration ({_first_difference(run)}); use "
-            "--force to replace it or name another --output_dir."
+            f"{run.path}: holds a run with another configuration ({key}: {there!r} there, {here!r} "
+            "here); name another --output_dir, or use --force to replace it."
         )
 
 
 @contextmanager
-def preparing(run: Run) -> Iterator[None]:
-    """Make the directory ready, with `config.yaml` in it, for a block that fills it.
+def holding(run: Run) -> Iterator[None]:
+    """In the block the run's directory is there, and no other process's (see `locked`).
 
-    What an earlier attempt of this very run left is kept for resuming, unless the run is forced or
-    asked not to resume. If the block fails, a directory that was made here is taken away again.
+    What nothing was written to is taken away again.
     """
-    if (run.path / CONFIG).is_file() and (run.force or run.resume == "none"):
-        shutil.rmtree(run.path)
-    made = not run.path.exists()
+    above = [place for place in (run.path, *run.path.parents) if not place.exists()]
     try:
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            error.filename = str(run.path)  # not the parent that mkdir stumbled over
-            raise
-        if not (run.path / CONFIG).exists():
-            write_text(run.path / CONFIG, _config_text(run))
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        error.filename = str(run.path)  # not the parent that mkdir stumbled over
+        raise
+    try:
+        with locked(run.path):
+            _remove_scratch(run.path)
+            yield
+    finally:
+        for folder in above:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+@contextmanager
+def preparing(run: Run, inputs: Values | None = None) -> Iterator[None]:
+    """Begin the run, for a block that fills its directory; see `begin` and `emptied_on_failure`."""
+    with emptied_on_failure(run):
+        begin(run, inputs or {})
+        yield
+
+
+@contextmanager
+def emptied_on_failure(run: Run) -> Iterator[None]:
+    """If the block fails, a directory that was empty, or absent, becomes so again."""
+    made = not run.path.exists()
+    was_empty = made or {path.name for path in run.path.iterdir()} <= NOBODYS
+    try:
         yield
     except BaseException:
+        for path in run.path.iterdir() if was_empty and run.path.is_dir() else ():
+            if path.name not in NOBODYS:
+                _remove(path)
         if made:
-            shutil.rmtree(run.path, ignore_errors=True)
+            with suppress(OSError):
+                run.path.rmdir()
         raise
+
+
+def begin(run: Run, inputs: Values) -> None:
+    """Write `config.yaml`, which makes a directory a run's, and take away that it is finished.
+
+    What an earlier attempt of this very run left is kept for resuming, unless the run is forced or
+    asked not to resume. Files that no run has written are kept in any case, which is said.
+    """
+    name = run.fingerprint(inputs)
+    if run.starts_again and stored_config(run.path):
+        _clear(run.path)
+    (run.path / FINISHED).unlink(missing_ok=True)
+    inputs = inputs or stored_config(run.path).get("inputs") or {}
+    head = "# Everything this run was told, defaults included. Written by textassay.\n"
+    content = {"fingerprint": name, **({"inputs": inputs} if inputs else {}), **run.content()}
+    body: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    write_text(run.path / CONFIG, head + body)
 
 
 def stored_config(folder: Path) -> dict[str, Any]:
@@ -140,12 +220,13 @@ def stored_config(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) and "fingerprint" in content else {}
 
 
-def is_left_alone(run: Run) -> bool:
-    """Whether a run is done, which is said."""
-    done = run.is_done()
-    if done:
-        say(f"{run.path} is finished; --force runs it again")
-    return done
+def inputs_of_run(folder: Path) -> Values:
+    """The hashes of the data, base and tokenizer that a run has written down; {} of none."""
+    try:
+        provenance = read_json(folder / PROVENANCE)
+    except (OSError, ValueError):
+        provenance = {}
+    return stored_inputs(stored_config(folder), provenance if isinstance(provenance, dict) else {})
 
 
 def is_run(path: Path) -> bool:
@@ -182,48 +263,36 @@ def settings_of_teacher(teacher: Path) -> dict[str, Any]:
     }
 
 
-def _contents(section: DistillationSection) -> dict[str, Any]:
-    """What the teacher and the files are, as hashes; what cannot be read stays a name.
+def _clear(folder: Path) -> None:
+    """Remove what runs have written into a folder, and say what else stays there."""
+    kept = []
+    for path in sorted(folder.iterdir()):
+        scratch = SCRATCH.fullmatch(path.name)
+        if OURS.fullmatch(scratch["name"] if scratch else path.name):
+            _remove(path)
+        elif path.name not in NOBODYS:
+            kept.append(path.name)
+    if kept:
+        warn(f"{folder}: kept {', '.join(kept)}, which the run that is replaced did not write")
 
-    A hallmark holds the hashes of all files of its artifact.
+
+def _remove_scratch(folder: Path) -> None:
+    """Remove what a kill has left of files that were being written, and save what it replaced.
+
+    Nobody else publishes here; an evaluator may be writing one of its small files.
     """
-    teacher = Path(str(section.teacher))
-    stamps = [path for path in (teacher / HALLMARK, teacher / "model" / HALLMARK) if path.is_file()]
-    files = [Path(name) for name in section.unlabelled_files]
-    return {
-        "teacher": sha256_file(stamps[0]) if stamps else section.teacher,
-        "unlabelled_files": [sha256_file(f) if f.is_file() else str(f) for f in files],
-    }
-
-
-def _same_config(run: Run) -> bool:
-    return bool(stored_config(run.path).get("fingerprint") == run.fingerprint())
-
-
-def _config_text(run: Run) -> str:
-    content = {"seed": run.seed, **run.job.model_dump(mode="json")}
-    head = "# Everything this run was told, defaults included. Written by textassay.\n"
-    body: str = yaml.safe_dump(
-        {"fingerprint": run.fingerprint(), **content}, sort_keys=False, allow_unicode=True
-    )
-    return head + body
-
-
-def _first_difference(run: Run) -> str:
-    """The first setting in which the stored run and this one differ."""
-    stored = stored_config(run.path)
-    wanted = {"seed": run.seed, **run.job.model_dump(mode="json")}
-    harmless = run.harmless()
-    for section, value in wanted.items():
-        if harmless.get(section) is True:
+    for path in folder.glob(".*"):
+        scratch = SCRATCH.fullmatch(path.name)
+        if not scratch or not OURS.fullmatch(scratch["name"]) or not path.is_dir():
             continue
-        before = stored.get(section)
-        if isinstance(value, dict) and isinstance(before, dict):
-            for key in {**before, **value}:
-                if key not in harmless.get(section, ()) and before.get(key) != value.get(key):
-                    return f"{section}.{key}: {before.get(key)!r} there, {value.get(key)!r} here"
-        elif before != value:
-            return f"{section}: {before!r} there, {value!r} here"
-    if run.job.distillation.teacher:
-        return "its teacher or a file of unlabelled texts has changed"
-    return "it was written by another version"
+        is_large = scratch["name"] in ("model", "merged")
+        if is_large or time.time() - path.stat().st_mtime > SECONDS_TO_WRITE:
+            settle_interrupted(path, folder / scratch["name"])
+
+
+def _remove(path: Path) -> None:
+    """A file, a link (not what it points to), or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

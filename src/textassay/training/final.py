@@ -9,7 +9,7 @@ from textassay.artifacts.identify import ADAPTER
 from textassay.artifacts.kinds import find_kind, load_artifact
 from textassay.artifacts.merging import publish_merged
 from textassay.artifacts.weights import write_bin
-from textassay.config.runs import Run
+from textassay.config.runs import Run, stored_config
 from textassay.console import say
 from textassay.errors import UsageError
 from textassay.files import replacing, write_json, write_text
@@ -32,7 +32,9 @@ def refuse_final_directory(run: Run) -> None:
     # Replaced is what a run has put there, if forced or the same run, and nothing of others: the
     # older trainer writes a file of the same name, but no hallmark.
     hallmark = read_hallmark(folder) if (folder / METHOD_CONFIG).is_file() else None
-    if hallmark and (run.force or hallmark["made_by"].get("config") == run.fingerprint()):
+    stamped = hallmark["made_by"].get("config") if hallmark else None
+    own = stored_config(run.path).get("fingerprint")
+    if hallmark and (run.force or (own and stamped == own)):
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import textassay
+from textassay.config.identity import Values
 from textassay.config.runs import Run
 from textassay.data.load import Dataset
 from textassay.files import project_root
@@ -23,15 +24,15 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "datase
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 
 
-def describe_run(run: Run, dataset: Dataset, base: Source, device: torch.device,
+def describe_run(run: Run, dataset: Dataset, base: Source, inputs: Values, device: torch.device,
                  precision: str) -> dict[str, Any]:  # fmt: skip
-    """The content of `provenance.json`."""
+    """The content of `provenance.json`; `inputs` are those of `find_inputs`."""
     return {
         "job": run.job.name,
         "seed": run.seed,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "config": run.fingerprint(),
+        "config": run.fingerprint(inputs),
         **_slurm_job(),
         "code": code_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -43,7 +44,7 @@ def describe_run(run: Run, dataset: Dataset, base: Source, device: torch.device,
         "data": {
             "name": dataset.name,
             "rows": {split: len(table) for split, table in dataset.splits.items()},
-            "fingerprints": {split: dataset.fingerprint(split) for split in dataset.splits},
+            "fingerprints": {split: inputs[split]["sha256"] for split in dataset.splits},
             "notes": dataset.notes,
         },
     }

@@ -17,14 +17,24 @@ from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.kinds import Loaded, restore_weights, write_configs
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
-from textassay.config.runs import PROVENANCE, Run, is_left_alone, preparing, refuse_directory
+from textassay.config.runs import (
+    PROVENANCE,
+    Run,
+    begin,
+    emptied_on_failure,
+    holding,
+    preparing,
+    refuse_directory,
+)
 from textassay.console import alarm, say
 from textassay.data.split import sample
+from textassay.errors import UsageError
 from textassay.evaluation.calibrate import Calibration, calibrate
 from textassay.evaluation.evaluate import Baseline, Evaluation, evaluate, stamped_figures
 from textassay.evaluation.learned import Learning, refuse_unlearned
+from textassay.evaluation.outputs import RESULTS
 from textassay.evaluation.report import show, show_change, verdict
-from textassay.files import sha256_file, write_json
+from textassay.files import read_json, sha256_file, write_json
 from textassay.models import cpu
 from textassay.stopping import stop_if_asked
 from textassay.training.arguments import add_epochs
@@ -33,15 +43,20 @@ from textassay.training.card import model_card
 from textassay.training.carry_over import WEIGHTS, carry_over, is_part, newest_part
 from textassay.training.checkpoints import (
     TRAINER_STATE,
+    check_weights,
+    find_best,
     find_checkpoint,
     is_over,
     named_checkpoint,
     newest_checkpoint,
     owes_evaluation,
     processes_of,
+    store_best,
+    stored_best,
 )
 from textassay.training.distillation import DistillingTrainer
 from textassay.training.final import publish_extras, refuse_final_directory
+from textassay.training.inputs import is_left_alone
 from textassay.training.interruption import AlreadyOver, OwedEvaluation
 from textassay.training.learning import learning_of
 from textassay.training.provenance import data_record, made_by
@@ -65,6 +80,8 @@ from textassay.training.trainer import AssayTrainer, build_trainer
 from textassay.training.zero import leave_deepspeed
 from textassay.training.zero_trainer import MovementCheck, ZeroTrainer
 
+TRAIN_RESULTS = "train_results.json"
+
 
 def carry_out(run: Run) -> None:
     """Carry out one run; GateError at its end where the model did not learn."""
@@ -87,6 +104,12 @@ def run_training(run: Run) -> None:
     refuse_directory(run)
     refuse_final_directory(run)
     named_checkpoint(run)
+    with holding(run) if is_main() else nullcontext():
+        _carry_out(run)
+
+
+def _carry_out(run: Run) -> None:
+    """The steps of a run, in a directory that no other process writes to."""
     setup = assemble(run)
     stop_if_asked()
     trained = _train(setup)
@@ -121,13 +144,16 @@ def _train(setup: Setup) -> Training:
     add_epochs(setup.arguments, run.job.training.fewest_steps, len(rows["train"]))
     if setup.device.type == "cpu":
         cpu.speed_up(setup.model, setup.precision)
-    with preparing(run) if is_main() else nullcontext():
+    with emptied_on_failure(run) if is_main() else nullcontext():
         wait_for_all()
         start = from_main(functools.partial(_find_start, setup))
         if start and is_part(start):
             restore_weights(setup.model, start / WEIGHTS)
         trainer = _build(setup, rows)
         if is_main():
+            if run.changed_measures():
+                (run.path / RESULTS).unlink(missing_ok=True)
+            begin(run, setup.inputs)
             write_json(run.path / PROVENANCE, setup.provenance)
     announce(setup)
     if start:
@@ -138,23 +164,31 @@ def _train(setup: Setup) -> Training:
         trainer.save_state()
     seconds = round(time.monotonic() - started, 2)
     best = trainer.state.best_model_checkpoint
+    if is_main():
+        store_best(run.path / TRAINER_STATE, run.path)
     if best and not setup.is_zero:
+        check_weights(Path(best))
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), Path(best))
-    figures = {**metrics, "train_wall_seconds": seconds}
+    figures = {"train_wall_seconds": seconds, **metrics}
     trained = _trained(setup, figures, trainer.state)
     metric, found = run.job.training.metric_for_best_model, trainer.state.best_metric
     say(f"best       {trained.figures['best_checkpoint']}, {metric} {found:.3f} on validation")
     return trained
 
 
-def _train_on(setup: Setup, trainer: AssayTrainer, start: Path | None) -> dict[str, float]:
-    """Train from `start` on, unless that is the end already; the library's figures."""
+def _train_on(setup: Setup, trainer: AssayTrainer, start: Path | None) -> dict[str, Any]:
+    """Train from `start` on, unless that is the end already; the library's figures.
+
+    In that case those of the training that has ended, where it came to write them.
+    """
     if start and not is_part(start) and is_over(start):
         say("trained    to its end before")
         trainer.state = TrainerState.load_from_json(str(start / TRAINER_STATE))
+        trainer.settle_best(start)
         if not setup.is_zero:
             restore_weights(setup.model, start)
-        return {}
+        results = setup.run.path / TRAIN_RESULTS
+        return read_json(results) if results.is_file() else {}
     if start and not is_part(start) and owes_evaluation(start):
         trainer.add_callback(OwedEvaluation(trainer, start))
     try:
@@ -169,9 +203,10 @@ def _train_on(setup: Setup, trainer: AssayTrainer, start: Path | None) -> dict[s
 def _find_start(setup: Setup) -> Path | None:
     """The checkpoint to go on from; or, of another number of processes, what was carried over."""
     run = setup.run
-    checkpoint = find_checkpoint(run)
+    checkpoint = find_checkpoint(run, setup.fingerprint)
+    _refuse_other_weights(setup, checkpoint)
     if checkpoint is None:
-        return newest_part(run) if setup.is_zero else None
+        return newest_part(run) if setup.is_zero and not run.starts_again else None
     if not setup.is_zero:
         return checkpoint
     # Or DeepSpeed would unpickle without asking what may be hostile.
@@ -180,10 +215,32 @@ def _find_start(setup: Setup) -> Path | None:
     return checkpoint if same else carry_over(run, checkpoint, opened)
 
 
+def _refuse_other_weights(setup: Setup, checkpoint: Path | None) -> None:
+    """UsageError where a finished run would get other weights, since its checkpoints are gone.
+
+    In a run that goes on it is only noted that its best checkpoint is gone.
+    """
+    run = setup.run
+    best = find_best(run.path, checkpoint, setup.fingerprint) if checkpoint else None
+    if run.is_finished() and not run.starts_again and not (checkpoint and best):
+        key, (there, here) = next(iter(run.changed_measures().items()))
+        raise UsageError(
+            f"{run.path}: is finished, and its best checkpoint is gone, so it cannot be measured "
+            f"and published again with {key} {here!r} instead of {there!r}. Train again in another "
+            "--output_dir, or here with --force."
+        )
+    named = stored_best(checkpoint) if checkpoint else None
+    if checkpoint and named and not best:
+        setup.dataset.notes.append(
+            f"{named}, the best checkpoint so far, is not in {run.path}: the best is sought anew "
+            f"from {checkpoint.name} on"
+        )
+
+
 def _build(setup: Setup, rows: dict[str, datasets.Dataset]) -> AssayTrainer:
     run = setup.run
     trainer = build_trainer(
-        setup.model, setup.tokenizer, rows, setup.arguments, run.job.training, run.fingerprint(),
+        setup.model, setup.tokenizer, rows, setup.arguments, run.job.training, setup.fingerprint,
         _trainer_class(setup),
     )  # fmt: skip
     if isinstance(trainer, DistillingTrainer):
@@ -211,7 +268,7 @@ def _write_beside(setup: Setup, facts: dict[str, Any], folder: Path) -> None:
 
 def _leave_untrained(setup: Setup) -> Training:
     """Zero-shot: the language model scores the labels as it is."""
-    with preparing(setup.run):
+    with preparing(setup.run, setup.inputs):
         write_json(setup.run.path / PROVENANCE, setup.provenance)
     announce(setup)
     say("zero-shot  nothing is trained")
@@ -232,7 +289,7 @@ def _trained(setup: Setup, figures: dict[str, Any], state: TrainerState) -> Trai
         "all_parameters": total,
     }
     if is_main():
-        write_json(setup.run.path / "train_results.json", figures)
+        write_json(setup.run.path / TRAIN_RESULTS, figures)
     return Training(figures, state.log_history, Path(best) if best else None)
 
 

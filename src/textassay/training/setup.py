@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 import transformers
 
+from textassay.config.identity import Values
 from textassay.config.runs import Run
 from textassay.config.schema import Job
 from textassay.console import say, warn
@@ -20,6 +21,7 @@ from textassay.models.methods import attach, refuse_unmergeable
 from textassay.models.source import Source, find_model
 from textassay.training.arguments import training_arguments
 from textassay.training.distillation import Distillation, prepare_distillation
+from textassay.training.inputs import find_inputs, has_weights, refuse_changed_inputs
 from textassay.training.provenance import describe_run
 from textassay.training.ranks import main_first, world_size
 from textassay.training.student_base import base_from_teacher
@@ -41,6 +43,7 @@ class Setup:
     tokenizer: Any
     model: Any
     parameters: tuple[int, int]
+    inputs: Values
     provenance: dict[str, Any]
     distillation: Distillation | None = None
 
@@ -56,6 +59,11 @@ class Setup:
             train = self.distillation.rows(train, self._encoded(self.distillation.unlabelled))
         return {"train": train, "validation": validation}
 
+    @property
+    def fingerprint(self) -> str:
+        """The name of the run in its checkpoints and artifacts."""
+        return self.run.fingerprint(self.inputs)
+
     def _encoded(self, table: pa.Table) -> datasets.Dataset:
         return encode(table, self.tokenizer, self.dataset.labels,
                       self.run.job.model.max_seq_length, self.prompt)  # fmt: skip
@@ -69,7 +77,8 @@ class Setup:
 def assemble(run: Run) -> Setup:
     """Find the device, the base and the rows, and build the model as the method tunes it.
 
-    Cheap checks come first. The head is the first to draw from the run's seed.
+    Cheap checks come first. The head is the first to draw from the run's seed. UsageError where the
+    run was begun with other rows, another base or tokenizer.
     """
     job = run.job
     device = find_device(job.resources.device)
@@ -78,6 +87,9 @@ def assemble(run: Run) -> Setup:
     teacher = find_teacher(job.distillation) if job.distillation.teacher else None
     base = _find_base(job, teacher)
     dataset = load_dataset(job.data)
+    inputs = find_inputs(job, dataset, None if job.distillation.student_layers else base)
+    if not run.starts_again and has_weights(run.path):
+        refuse_changed_inputs(run, inputs)
     distillation = prepare_distillation(teacher, job, dataset) if teacher else None
     transformers.set_seed(run.seed)
     template = job.data.prompt
@@ -92,14 +104,15 @@ def assemble(run: Run) -> Setup:
         refuse_unmergeable(model)
     if job.model.load_in_4bit:
         model.to(device)  # the Trainer leaves a quantised model where it is
-    provenance = describe_run(run, dataset, base, device, precision)
+    provenance = describe_run(run, dataset, base, inputs, device, precision)
     if distillation:
         provenance["teacher"] = distillation.describe()
     trainable, total = count_parameters(model)
     if job.training.is_zero_shot():
         trainable = 0
     return Setup(run, device, precision, arguments, base, dataset, prompt,
-                 built.tokenizer, model, (trainable, total), provenance, distillation)  # fmt: skip
+                 built.tokenizer, model, (trainable, total), inputs, provenance,
+                 distillation)  # fmt: skip
 
 
 def _find_base(job: Job, teacher: Teacher | None) -> Source:

@@ -1,5 +1,7 @@
 """The transformers Trainer with our order of rows, our loss, our files and our best checkpoint."""
 
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
@@ -19,13 +22,25 @@ from textassay.data.encode import NO_LABEL
 from textassay.errors import TextassayError, UsageError, first_line
 from textassay.evaluation.metrics import point_scores
 from textassay.files import replacing
+from textassay.locking import refuse_if_lost
 from textassay.models.predict import pad_batch
 from textassay.training import ranks
-from textassay.training.checkpoints import TRAINER_STATE, mark_complete, rotate
+from textassay.training.checkpoints import (
+    TRAINER_STATE,
+    check_weights,
+    find_best,
+    mark_complete,
+    rotate,
+    store_best,
+    take_along,
+)
 from textassay.training.interruption import EvaluationCut, StopRule
 from textassay.training.progress import ProgressDisplay
 from textassay.training.sampler import EpochSampler
 from textassay.training.teacher import TEACHER_LOGITS
+
+# What torch says where a file takes no more.
+TORCH_CANNOT_WRITE = re.compile(r"write|writing|inline_container|No space left", re.IGNORECASE)
 
 
 class AssayTrainer(Trainer):
@@ -101,26 +116,23 @@ class AssayTrainer(Trainer):
                 self.state.stateful_callbacks[type(one).__name__] = one.state()
         with replacing(checkpoint / TRAINER_STATE) as scratch:
             self.state.save_to_json(str(scratch))
+        store_best(checkpoint / TRAINER_STATE, Path(self.args.output_dir))
         mark_complete(checkpoint, self._run_id, ranks.world_size(), self._log_loss())
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A checkpoint counts once its marker is written, and only then may older ones go."""
         folder = Path(self.args.output_dir)
-        try:
+        refuse_if_lost()
+        self._refuse_lost_numbers(f"step {self.state.global_step}")
+        written = folder / f"checkpoint-{self.state.global_step}"
+        with _reporting_full_disk(written):
             super()._save_checkpoint(model, trial)
             ranks.wait_for_all()
             if not ranks.is_main():
                 return
-            written = folder / f"checkpoint-{self.state.global_step}"
+            store_best(written / TRAINER_STATE, folder)
             processes, loss = ranks.world_size(), self._log_loss()
             mark_complete(written, self._run_id, processes, loss, self._owes_evaluation)
-        except RuntimeError as error:
-            if "write" not in str(error):  # torch's and safetensors' words for a full disk
-                raise
-            raise TextassayError(
-                f"{folder}: the checkpoint of step {self.state.global_step} cannot be written "
-                f"({str(error).splitlines()[0]}); free space. The run goes on from the one before."
-            ) from None
         best = self.state.best_model_checkpoint
         rotate(folder, self._keep, Path(best) if best else None)
 
@@ -132,8 +144,46 @@ class AssayTrainer(Trainer):
         return found[-1] if found else None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Strictly: every tensor must find its place."""
+        """Strictly: every tensor must find its place, and hold numbers."""
+        check_weights(Path(resume_from_checkpoint))
         restore_weights(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
+        self._refuse_lost_numbers(resume_from_checkpoint)
+
+    def _init_training_state(self, max_steps: int, per_epoch: int, *rest: Any) -> Any:
+        """The library would take the best checkpoint from where it once was."""
+        places = super()._init_training_state(max_steps, per_epoch, *rest)
+        _, resume_from, _ = rest
+        if resume_from:
+            self.settle_best(Path(resume_from))
+        return places
+
+    def settle_best(self, start: Path) -> None:
+        """Point the state, read from `start`, at the best checkpoint inside the run.
+
+        If that is not there, the best is sought anew, from `start` on.
+        """
+        run = Path(self.args.output_dir)
+        best = find_best(run, start, self._run_id)
+        if best:
+            if ranks.is_main():
+                take_along(best, run)
+            ranks.wait_for_all()
+            inside = best.resolve().is_relative_to(run.resolve())
+            self.state.best_model_checkpoint = str(best if inside else run / best.name)
+            return
+        metric = f"eval_{self.args.metric_for_best_model}"
+        evaluated = [entry[metric] for entry in self.state.log_history
+                     if entry["step"] == self.state.global_step and metric in entry]  # fmt: skip
+        self.state.best_metric = evaluated[-1] if evaluated else None
+        self.state.best_global_step = self.state.global_step if evaluated else None
+        self.state.best_model_checkpoint = str(start) if evaluated else None
+
+    def _refuse_lost_numbers(self, where: str) -> None:
+        """TextassayError where a trained weight is infinite or no number, in any process."""
+        # ZeRO's stage 3 leaves each process a piece of a weight.
+        weights = [getattr(p, "ds_tensor", p) for p in self.model.parameters() if p.requires_grad]
+        if ranks.any_of_us(not all(bool(w.isfinite().all()) for w in weights)):
+            raise TextassayError(_lost(f"{where}: the weights are not numbers any more"))
 
 
 class RunRules(TrainerCallback):
@@ -171,8 +221,7 @@ class RunRules(TrainerCallback):
         """A loss that is not a number never becomes one again."""
         if logs and "loss" in logs and not np.isfinite(float(logs["loss"])):
             raise TextassayError(
-                f"step {state.global_step}: the loss is not a number any more; lower "
-                "training.learning_rate or set training.precision to fp32."
+                _lost(f"step {state.global_step}: the loss is not a number any more")
             )
 
 
@@ -210,7 +259,7 @@ def build_trainer(
             train_dataset=train,
             eval_dataset=validation.select(by_length),
             data_collator=collator(tokenizer.pad_token_id),
-            compute_metrics=lambda found: point_scores(found.label_ids, _plain(found.predictions)),
+            compute_metrics=lambda found: _scores(found.label_ids, _plain(found.predictions)),
             compute_loss_func=loss_function(class_weights(train, training), arguments),
             callbacks=callbacks,
             sampler=sampler,
@@ -281,6 +330,38 @@ def loss_function(
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     return loss
+
+
+@contextmanager
+def _reporting_full_disk(checkpoint: Path) -> Iterator[None]:
+    """What the libraries raise for a checkpoint that cannot be written, as one of our errors.
+
+    What was written of it takes space that is lacking, and is removed.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and not TORCH_CANNOT_WRITE.search(str(error)):
+            raise
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise TextassayError(
+            f"{checkpoint}: cannot be written ({first_line(error)[:200]}); free space, or let the "
+            "run go on elsewhere: copy its directory and name that with --output_dir. The same "
+            "command goes on from the checkpoint before."
+        ) from None
+
+
+def _scores(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    if not np.isfinite(logits).all():
+        raise TextassayError(_lost("the logits of the validation rows are not numbers any more"))
+    return point_scores(truth, logits)
+
+
+def _lost(what: str) -> str:
+    return (
+        f"{what}; lower training.learning_rate or set training.precision to fp32, which makes "
+        "another run: name another --output_dir, or replace this one with --force."
+    )
 
 
 def _plain(predictions: Any) -> np.ndarray:
