@@ -74,3 +74,27 @@ def test_a_missing_column_is_answered_with_those_that_are_there(names, role):
 
 def test_a_misspelt_column_is_answered_with_the_nearest_one():
     assert "did you mean review_text?" in refusal("review_text", "label", text="review_txt")
+
+
+def test_the_exact_name_wins_over_another_case_and_else_both_are_a_question():
+    assert columns_of("Label", "label", "Text", "text") == Columns("text", "label")
+    assert "'Label' and 'LABEL'" in refusal("text", "Label", "LABEL")
+    assert "'Review' and 'REVIEW'" in refusal("Review", "REVIEW", "label")
+
+
+def test_two_texts_are_a_question_whose_answer_may_be_both():
+    assert "text_a,text_b joins them" in refusal("text_a", "text_b", "label")
+    table = pa.table({"title": ["a", "", None], "body": ["b", "c", " "], "label": ["x"] * 3})
+    rows = table_rows("a.csv", table)
+    found = find_columns(rows, "title, body")
+    assert rows.columns[found.text].to_pylist() == ["a b", "c", None]
+
+
+def test_a_joined_text_cannot_hold_the_label():
+    assert "both the text and the label" in refusal("title", "label", text="title,label")
+
+
+def test_a_message_names_few_of_many_columns():
+    names = [f"a column of a rather long name, {number}" for number in range(300)]
+    assert len(refusal(*names)) < 600 and "292 more" in refusal(*names)
+    assert len(refusal(*names, text="nothing like it")) < 600

@@ -10,6 +10,7 @@ from tests.tables_for_tests import TEXTS
 
 from textassay.data.delimited import LONGEST_FIELD, Record, batches, records
 from textassay.data.dialect import DELIMITERS, find_dialect
+from textassay.data.options import ReadOptions
 from textassay.errors import DataError
 
 # Texts that try to be mistaken for structure.
@@ -43,7 +44,13 @@ def as_csv(rows, **how):
 )
 def test_what_a_csv_writer_writes_is_read_back(write, rows, delimiter, end, quoting):
     content = as_csv([HEADER, *rows], delimiter=delimiter, lineterminator=end, quoting=quoting)
-    assert rows_of(write("a.csv", content)) == [HEADER, *rows]
+    path = write("a.csv", content)
+    try:
+        assert rows_of(path) == [HEADER, *rows]
+    except DataError as error:  # of so few rows some show nothing: refused, never read wrongly
+        assert "does not show which" in str(error)
+        options = ReadOptions(quotechar='"', escapechar="none")
+        assert [r.fields for r in records(find_dialect(path, options)[0])] == [HEADER, *rows]
 
 
 @given(st.lists(LINE.map(lambda text: text.replace("\t", " "))))

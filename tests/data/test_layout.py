@@ -77,3 +77,35 @@ def test_two_files_that_claim_to_be_one_split_are_refused_by_name(files, tmp_pat
     with pytest.raises(DataError) as caught:
         names_in(tmp_path, *files)
     assert all(name in str(caught.value) for name in files[-2:])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["train-00000-of-00005.parquet"],
+        ["train-00001-of-00002.parquet"],
+        ["train-00000-of-00001.csv", "test-00001-of-00003.csv", "test-00000-of-00003.csv"],
+        ["train-00000-of-00002-0123456789abcdef.parquet"],
+    ],
+    ids=" ".join,
+)
+def test_shards_that_are_missing_are_named(files, tmp_path):
+    with pytest.raises(DataError, match=r"number \d is the first that is missing"):
+        names_in(tmp_path, *files)
+
+
+def test_shards_with_a_hash_are_a_split(tmp_path):
+    shards = [f"train-0000{n}-of-00002-{'0123456789abcdef'}.parquet" for n in range(2)]
+    assert names_in(tmp_path, *shards) == {"train": shards}
+
+
+def test_shards_of_two_copies_are_refused(tmp_path):
+    with pytest.raises(DataError, match="two copies of one split"):
+        names_in(tmp_path, "train-00000-of-00001.csv", "train-00000-of-00002.csv")
+
+
+@pytest.mark.parametrize("packed", ["train.csv.gz", "data.zip", "reviews.xlsx"])
+def test_a_folder_of_packed_files_says_how_to_unpack_them(packed, tmp_path):
+    with pytest.raises(DataError, match=r"unpack it first|save the sheet") as caught:
+        names_in(tmp_path, packed)
+    assert packed in str(caught.value) and "--train_file" not in str(caught.value)

@@ -282,3 +282,59 @@ def test_repeated_texts_are_counted_where_they_are_many(write):
     notes = load(path=str(write("a.csv", as_csv(rows)))).notes
     [note] = [note for note in notes if "distinct" in note]
     assert note == "train: 69 rows hold 40 distinct texts, one of them 30 times"
+
+
+def test_a_competitions_test_file_without_labels_is_left_out_and_said(write):
+    folder = write("train.csv", as_csv(numbered(60), "text,target")).parent
+    write("test.csv", "id,text\n0,one\n1,two\n")
+    dataset = load(path=str(folder))
+    assert sum(sizes(dataset).values()) == 60
+    assert any("test.csv: has no label column" in note for note in dataset.notes)
+    named = {"train_file": str(folder / "train.csv"), "test_file": str(folder / "test.csv")}
+    assert "no label column" in refusal(**named)
+
+
+def test_all_files_of_a_set_are_in_one_encoding_which_is_said_of_each(write):
+    polish = [f"Zamówienie dotarło dziękuję {number}" for number in range(40)]
+    rows = [(text, "abc"[number % 2]) for number, text in enumerate(polish)]
+    train = write("train.csv", as_csv(rows).encode("cp1250"))
+    test = write(
+        "test.csv", as_csv([("Świetne £", "a"), ("żółty", "b")]).encode("cp1250", "ignore")
+    )
+    dataset = load(path=str(train.parent))
+    assert [text for text, _ in pairs_of(dataset.splits["test"])] == ["Świetne ", "żółty"]
+    said = [note for note in dataset.notes if "Windows-1250" in note]
+    assert {str(train), str(test)} == {note.partition(": ")[0] for note in said}
+
+
+def test_the_names_of_a_class_label_count_also_for_a_set_of_the_catalog(tmp_path):
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = {"_type": "ClassLabel", "names": ["negative", "positive"]}
+    table = pa.table({"text": [f"t {n}" for n in range(40)], "label": [n % 2 for n in range(40)]})
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": names}}})}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "train.parquet")
+    assert load(path=str(tmp_path)).labels.names == ("negative", "positive")
+    assert load(name="sst2_glue", path=str(tmp_path)).labels.names == ("Negative", "Positive")
+
+
+def test_what_was_noted_of_one_file_comes_with_its_rows(write):
+    path = write("a.csv", 'text,label\ncafé,a\n"b""",a\nx\n'.encode("cp1252"))
+    table, notes = load_rows(path, DataSection(on_bad_rows="skip"))
+    assert len(table) == 2 and "Windows-1252" in notes[0] and "1 row left out" in notes[1]
+
+
+@pytest.mark.parametrize("text", ["NaN", "None", "NULL"])
+def test_what_programs_write_for_no_text_is_none(text, write):
+    path = write("a.csv", as_csv([*numbered(40), (text, "good")]))
+    assert "line 42: has no text" in refusal(path=str(path))
+
+
+def test_a_label_spelt_as_a_list_is_its_one_element(write):
+    rows = [(text, f"['{label}']") for text, label in numbered(40)]
+    path = write("a.csv", as_csv([*rows, ("none", "[]")]))
+    assert load(path=str(path), on_bad_rows="skip").labels.names == ("bad", "good")
+    assert "line 42: has no label" in refusal(path=str(path))

@@ -468,3 +468,50 @@ def test_masking_leaves_the_placeholders_of_goemotions(real_data, cleaned):
         assert sum(text.count(placeholder) for text in before) == number
         assert sum(text.count(placeholder) for text in after) == number
     assert report["repaired"]["emoticons"]["rows"] == 5
+
+
+FRENCH = "text,label\nvoilà,a\ndéjà vu,b\n"
+
+
+def test_letters_that_depend_on_the_code_page_are_not_copied_unasked(clean, tmp_path):
+    (tmp_path / "in.csv").write_bytes(FRENCH.encode("cp1252"))
+    result = clean("in.csv", "--output", "out.csv")
+    assert result.exit_code == 65 and not Path("out.csv").exists()
+    assert "--encoding cp1252" in result.output.replace("\n", " ")
+    assert clean("in.csv", "--output", "out.csv", "--encoding", "cp1252").exit_code == 0
+    assert "voilà" in Path("out.csv").read_text(encoding="utf-8")
+
+
+def test_letters_that_every_page_has_are_copied_with_a_note(clean, tmp_path):
+    (tmp_path / "in.csv").write_bytes("text,label\nschön,a\nfür £5,b\n".encode("cp1252"))
+    result = clean("in.csv", "--output", "out.csv")
+    assert result.exit_code == 0 and "Windows-1252" in result.output
+    assert "schön" in Path("out.csv").read_text(encoding="utf-8")
+
+
+def test_every_orientation_of_json_keeps_its_types(clean, tmp_path):
+    columns = {
+        "text": {"0": "a  b", "1": "c"},
+        "label": {"0": 1, "1": 2},
+        "n": {"0": 1.5, "1": [2]},
+    }
+    Path("in.json").write_text(json.dumps(columns), encoding="utf-8")
+    assert clean("in.json", "--output", "out.json").exit_code == 0
+    assert json.loads(Path("out.json").read_text(encoding="utf-8")) == [
+        {"text": "a b", "label": 1, "n": 1.5}, {"text": "c", "label": 2, "n": [2]}
+    ]  # fmt: skip
+
+
+def test_bytes_that_are_no_text_stay_in_parquet(clean, tmp_path):
+    table = pa.table({"text": ["a  b"], "label": ["x"], "image": [b"\xff\xd8"]})
+    pq.write_table(table, "in.parquet")
+    result = clean("in.parquet", "--output", "out.csv")
+    assert result.exit_code == 65 and "ends in .parquet" in result.output.replace("\n", " ")
+    assert clean("in.parquet", "--output", "out.parquet").exit_code == 0
+    assert pq.read_table("out.parquet")["image"].to_pylist() == [b"\xff\xd8"]
+
+
+def test_only_one_column_is_mended(clean, tmp_path):
+    Path("in.csv").write_text("title,body,label\na,b,x\n", encoding="utf-8")
+    result = clean("in.csv", "--output", "out.csv", "--text_column", "title,body")
+    assert result.exit_code == 2 and "one is mended at a time" in result.output.replace("\n", " ")

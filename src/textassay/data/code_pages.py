@@ -35,7 +35,9 @@ def likely_encodings(evidence: bytes) -> list[str]:
     fits = {_python_name(entry["encoding"]): entry["confidence"]
             for entry in detected if entry["encoding"]}  # fmt: skip
     western = fits.pop(WESTERN, 0.0)
-    others = [name for name, fit in fits.items() if fit >= WEAKEST and fit >= STRONG * western]
+    words = _words(evidence)
+    others = [name for name, fit in fits.items() if fit >= WEAKEST and fit >= STRONG * western
+              and (name not in (*LATIN, *OTHER_SCRIPTS) or _makes_words(words, name))]  # fmt: skip
     # Where the letters are the same, the page of Windows has more of the punctuation.
     others.sort(key=lambda name: (-round(fits[name], 2), not name.startswith("cp")))
     return [*others, WESTERN]
@@ -55,10 +57,12 @@ def other_reading(evidence: bytes, page: str) -> tuple[str, str, str] | None:
     """
     if page not in LATIN:
         return None
-    words = list(dict.fromkeys(word for word in WORD.findall(evidence) if not word.isascii()))
+    words = _words(evidence)
     for other in (*LATIN, *OTHER_SCRIPTS):
-        if other != page and (pair := _first_difference(words[:WORDS], page, other)):
-            return other, *pair
+        if other != page and _makes_words(words, other):
+            pairs = ((word.decode(page), word.decode(other)) for word in words)
+            if pair := next((pair for pair in pairs if _letters_differ(*pair)), None):
+                return other, *pair
     return None
 
 
@@ -68,14 +72,19 @@ def first_word(evidence: bytes, encoding: str) -> str:
     return next((word for word in re.findall(r"\w+|[^\s\w]", text) if not word.isascii()), "")
 
 
-def _first_difference(words: list[bytes], page: str, other: str) -> tuple[str, str] | None:
+def _words(evidence: bytes) -> list[bytes]:
+    """Return the different words beyond ASCII, up to WORDS of them."""
+    words = dict.fromkeys(word for word in WORD.findall(evidence) if not word.isascii())
+    return list(words)[:WORDS]
+
+
+def _makes_words(words: list[bytes], page: str) -> bool:
+    """Return True if `page` can read all words, and makes of most what could be a word."""
     try:
-        pairs = [(word.decode(page), word.decode(other)) for word in words]
+        strange = sum(not _is_plausible(word.decode(page)) for word in words)
     except UnicodeDecodeError:
-        return None
-    if sum(not _is_plausible(there) for _, there in pairs) > STRANGE * len(pairs):
-        return None
-    return next((pair for pair in pairs if _letters_differ(*pair)), None)
+        return False
+    return strange <= STRANGE * len(words)
 
 
 def _letters_differ(here: str, there: str) -> bool:
@@ -91,4 +100,5 @@ def _is_plausible(word: str) -> bool:
     if any(a.isdigit() != b.isdigit() and not (a + b).isascii() and (a + b).isalnum()
            for a, b in pairwise(word)):  # fmt: skip
         return False
-    return len({unicodedata.name(c, "?").split()[0] for c in word if c.isalpha()}) <= 1
+    letters = (c for c in word if unicodedata.category(c)[0] in "LM")
+    return len({unicodedata.name(c, "?").split()[0] for c in letters}) <= 1

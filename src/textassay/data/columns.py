@@ -27,11 +27,12 @@ def find_columns(rows: Rows, text: str | None = None, label: str | None = None) 
     A text column told as several, such as `title,body`, is added to `rows` under that name. Raises
     DataError where no column or more than one could be meant, or where its values are no texts.
     """
+    names = list(rows.columns)
     found = Columns(
         find_text_in(rows, text),
-        _find(rows.file, list(rows.columns), "label", label, LABEL_NAMES),
+        _find(rows.file, names, "label", label, LABEL_NAMES),
     )
-    if found.label in parts_of(list(rows.columns), found.text):
+    if found.label in parts_of(names, found.text):
         raise DataError(f"{rows.file}: {found.label!r} cannot be both the text and the label.")
     # A list of several labels is a bad row, which clean.py names.
     _refuse_kinds(rows, found.label, (OBJECT, BYTES), "a label")

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from textassay.data.delimited import (
@@ -70,7 +70,7 @@ def find_delimiter(lines: list[str], options: ReadOptions, is_tsv: bool = False)
         return ONE_COLUMN
     if is_tsv and "\t" in lines[0] and not names:
         return "\t"
-    best, best_rank = ONE_COLUMN, (False, 0.0 if names else MOST, 0)
+    best, best_rank = ONE_COLUMN, (False, 0.0 if names else MOST, 0, 0)
     for delimiter in DELIMITERS:
         for quotechar, escapechar in _quotings(options):
             rank = _fit(lines, delimiter, quotechar, escapechar, names)
@@ -100,9 +100,11 @@ def _fit(
     quotechar: str | None,
     escapechar: str | None,
     names: list[str] | None,
-) -> tuple[bool, float, int]:
-    """Return how well a delimiter fits: whether it gives known names, which share of the lines it
-    splits into as many fields as there are columns, and how many these are.
+) -> tuple[bool, float, int, int]:
+    """Return how well a delimiter fits, the most important first.
+
+    Whether it gives known names, which share of the lines it splits into as many fields as there
+    are columns, how few values (labels) a column has, negative, and how many columns there are.
     """
     dialect = Dialect(
         path=Path(), encoding="", delimiter=delimiter, quotechar=quotechar, escapechar=escapechar
@@ -111,17 +113,19 @@ def _fit(
     header: list[str] = next(reader, [])
     width = len(names) if names else len(header)
     if width < 2:
-        return False, 0.0, 0
+        return False, 0.0, 0, 0
     # A row that swallows others is one row on many lines.
-    fitting, before = 0, reader.line_num
-    if names:
-        fitting, before = before * (len(header) == width), 0
-    for row in reader:
+    fitting, before = 0, 0 if names else reader.line_num
+    values: list[set[str]] = [set() for _ in range(width)]
+    for row in chain([header] if names else [], reader):
         if len(row) == width or (len(row) > width and not any(row[width:])):
             fitting += reader.line_num - before
+            for seen, value in zip(values, row, strict=False):
+                seen.add(value)
         before = reader.line_num
     total = len(lines) - (not names)
-    return not names and any(map(is_known, header)), fitting / total if total else 1.0, width
+    share = fitting / total if total else 1.0
+    return not names and any(map(is_known, header)), share, -min(map(len, values)), width
 
 
 def _unnamed_columns(dialect: Dialect) -> tuple[Dialect, list[str]]:

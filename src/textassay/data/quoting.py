@@ -15,7 +15,7 @@ from textassay.data.options import NO_CHARACTER, ReadOptions
 from textassay.errors import DataError
 
 DOUBLE, SINGLE, BACKSLASH = '"', "'", "\\"
-# A column whose values repeat in so few rows holds labels.
+# In so many rows it shows which column holds labels: the one whose values repeat.
 FEWEST_ROWS = 4
 SEEN = 1000
 WITHOUT = "read without quoting: its quote characters belong to the texts"
@@ -86,7 +86,7 @@ def _double_quoting(without: Reading, within: Reading) -> tuple[Dialect, str | N
     if without.fits and not within.fits:
         return plain, WITHOUT
     if disputed:
-        rows = _undisputed(plain, within.spans)
+        rows = _undisputed(quoted, within.spans)
         suspects = {span[0] for span, lines in disputed.items() if rows.hold(lines)}
         return replace(quoted, suspects=frozenset(suspects)), None
     return quoted, None
@@ -150,8 +150,8 @@ class _Rows:
 
     def _labels(self) -> dict[int, Counter[str]]:
         """The columns whose values repeat."""
-        return {at: seen for at, seen in self.values.items()
-                if seen and self.count >= FEWEST_ROWS and len(seen) <= self.count / 2}  # fmt: skip
+        few = max(2, self.count // 4) if self.count >= FEWEST_ROWS else 0
+        return {at: seen for at, seen in self.values.items() if seen and len(seen) <= few}
 
     def break_(self, lines: list[Record]) -> bool:
         """Return True if lines are no rows like these: an empty field, a space or a label that no
@@ -178,11 +178,11 @@ def _cells(lines: list[Record]) -> Iterator[tuple[int, str]]:
             yield at, raw.strip(DOUBLE)
 
 
-def _undisputed(plain: Dialect, spans: list[tuple[int, int]]) -> _Rows:
+def _undisputed(dialect: Dialect, spans: list[tuple[int, int]]) -> _Rows:
     """Survey the rows on one line that fit, outside of `spans` and below the header."""
     rows = _Rows()
     inside = {line for start, end in spans for line in range(start, end + 1)}
-    for number, record in enumerate(records(plain)):
+    for number, record in enumerate(records(dialect)):
         if number and record.problem is None and record.line not in inside:
             rows.add(record.fields)
     return rows

@@ -91,14 +91,22 @@ def open_source(
     text = find_text_column(str(path), names, text_column)
     count = bad_rows = 0
     bad: list[BadRow] = []
+    missing: list[int] = []
     for row in (row for window in windows() for row in window.rows):
-        problem = text_of(row, text)[1]
+        read, problem = text_of(row, text)
+        if read.strip() in MISSING:
+            missing.append(row.line)
         if problem and bad_rows < SHOWN:
             bad.append(BadRow(str(path), row.line, problem))
         count += 1
         bad_rows += problem is not None
     if not count:
         raise DataError(f"{path}: has a header but no rows.")
+    if missing:
+        notes.append(
+            f"{len(missing):,} of the texts read NaN, None or NULL, which programs write for "
+            f"none (first on line {missing[0]}); they are answered as texts"
+        )
     return Source(path, names, text, count, windows, schema, bad, bad_rows, notes)
 
 
@@ -112,8 +120,7 @@ def text_of(row: Row, column: str) -> tuple[str, str | None]:
     texts = [text_of_value(cell) for cell in cells]
     text = texts[0] if len(texts) == 1 else joined_text(tuple(texts))
     problem = row.problem or (f"has {kind} where a text is expected" if kind else None)
-    is_none = text is None or text.strip() in MISSING
-    problem = problem or ("has no text" if is_none else None)
+    problem = problem or ("has no text" if text is None else None)
     return text or "", problem
 
 
