@@ -136,7 +136,7 @@ def test_broken_and_foreign_folders_are_one_sentence(make, tmp_path) -> None:
     make(tmp_path / "strange", "full")
     config = tmp_path / "strange" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "nobodys"}))
-    with pytest.raises(GateError, match=r"config\.json is none that can be read"):
+    with pytest.raises(GateError, match=r"config\.json: describes no model"):
         load_artifact(tmp_path / "strange")
     make(tmp_path / "baseless")
     path = tmp_path / "baseless" / "adapter_config.json"

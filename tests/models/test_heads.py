@@ -126,8 +126,8 @@ def reported(base: Path, monkeypatch: pytest.MonkeyPatch, **model: Any) -> tuple
     kept: dict[str, Any] = {}
     load = classifier.load_weights
 
-    def spy(folder: str, config: Any) -> Any:
-        kept["model"], kept["info"] = load(folder, config)
+    def spy(folder: str, config: Any, tokenizer: Any) -> Any:
+        kept["model"], kept["info"] = load(folder, config, tokenizer)
         kept["config"] = config
         return kept["model"], kept["info"]
 

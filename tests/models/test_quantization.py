@@ -28,8 +28,9 @@ from tests.fork_server import python
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from textassay.artifacts.adapters import load_adapter, open_adapter
 from textassay.artifacts.hallmark import TOLERANCE_QUANTIZED, probe_logits
-from textassay.artifacts.kinds import load_adapter, load_artifact, read_config
+from textassay.artifacts.kinds import load_artifact
 from textassay.artifacts.merging import merged_classifier
 from textassay.config.load import resolve_job
 from textassay.config.runs import Run
@@ -272,9 +273,8 @@ def test_a_merged_model_is_the_adapter_on_the_dequantised_base(
     assert not in_4_bits(merged)
     assert not is_quantized(merged)
     assert {p.dtype for p in merged.parameters()} == {torch.float32}
-    apart, _ = load_adapter(
-        tmp_path / "adapter", read_config(tmp_path / "adapter"), None, dequantize=True
-    )
+    opened = open_adapter(tmp_path / "adapter", None)
+    apart = load_adapter(opened, built.tokenizer, dequantize=True)
     by_hand, found = logits_of(loaded, apart), logits_of(loaded, merged)
     np.testing.assert_allclose(found, by_hand, atol=1e-4, rtol=1e-5)
     assert np.abs(found - logits_of(loaded)).max() < TOLERANCE_QUANTIZED

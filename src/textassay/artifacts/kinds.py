@@ -9,31 +9,34 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from textassay.artifacts.adapters import adapter_notes, load_adapter, open_adapter, read_config
+from textassay.artifacts.fitting import StoredTensors, model_misfits
 from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
 from textassay.artifacts.label_config import label_names, unsupported_problem
 from textassay.artifacts.onnx_files import ONNX, ONNX_INT8, onnx_kind
 from textassay.artifacts.onnx_model import OnnxModel, OnnxSettings
 from textassay.artifacts.weights import WEIGHTS
+from textassay.console import warn
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.data.token_ids import encode_texts
-from textassay.errors import GateError, UsageError, first_line
+from textassay.errors import DataError, GateError, TextassayError, UsageError, first_line
 from textassay.files import read_json, write_json
 from textassay.models.classifier import (
-    UNREADABLE,
+    count_positions,
+    count_vocabulary,
     is_adapter,
     load_tokenizer,
     load_weights,
-    positions_of,
-    skeleton,
 )
 from textassay.models.predict import compute_logits
-from textassay.models.quantization import dequantized, is_quantized
-from textassay.models.source import SETTINGS_KEY, Source, find_model
+from textassay.models.quantization import is_quantized
+from textassay.models.source import SETTINGS_KEY, Source, checkpoint_shapes, weight_files
 
 BATCH_SIZE = 64
+LONGEST_UNTOLD = 512
 
 
 @dataclass
@@ -59,8 +62,28 @@ class Loaded:
         return is_quantized(self.model) or self.kind == ONNX_INT8
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, prompt included, cut to `max_length`."""
-        return encode_texts(list(texts), self.tokenizer, self.max_length, self.prompt)[0]
+        """The token ids of each text, prompt included, cut to `max_length`.
+
+        Raises DataError for a text with a token that the model does not have.
+        """
+        found = encode_texts(list(texts), self.tokenizer, self.max_length, self.prompt)[0]
+        if not isinstance(self.model, OnnxModel):
+            self._refuse_unknown_tokens(found)
+        return found
+
+    def _refuse_unknown_tokens(self, input_ids: list[list[int]]) -> None:
+        """A tokenizer may have more tokens than the embeddings that were saved have rows."""
+        rows = count_vocabulary(self.model)
+        if len(self.tokenizer) <= rows:
+            return
+        for number, row in enumerate(input_ids, start=1):
+            if max(row) >= rows:
+                token = self.tokenizer.convert_ids_to_tokens(max(row))
+                raise DataError(
+                    f"text {number}: has the token {token!r}, which was added to the tokenizer, "
+                    f"and the model has no row for it (it has {rows}); its embeddings were not "
+                    "saved with it."
+                )
 
     def logits(
         self, input_ids: Sequence[Sequence[int]], batch_size: int | None = None, device: Any = None
@@ -166,11 +189,12 @@ def restore_weights(model: Any, folder: Path) -> None:
     model.load_state_dict(state, strict=True)
 
 
-def load_artifact(folder: Path, base: str | None = None) -> Loaded:
-    """Load an artifact strictly: no key missing, none left over, no head made up.
+def load_artifact(folder: Path, base: str | None = None, tell: bool = True) -> Loaded:
+    """Load an artifact strictly: no key missing, none left over that counts, no head made up.
 
-    `base` names the base of an adapter where it lies elsewhere than the adapter says. Raises
-    GateError where the directory does not hold a whole classifier.
+    `base` names the base of an adapter where it lies elsewhere than the adapter says. `tell` warns
+    of what someone should know of it. Raises GateError where the directory does not hold a whole
+    classifier.
     """
     kind = find_kind(folder)
     if kind in (ONNX, ONNX_INT8):
@@ -178,8 +202,10 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries', about names that they will change
         try:
-            return _load(folder, kind, base)
-        except UNREADABLE as error:
+            return _load_adapter(folder, base, tell) if kind == ADAPTER else _load_model(folder)
+        except (TextassayError, MemoryError):
+            raise
+        except Exception as error:  # of four libraries, each with errors of its own for odd files
             first = first_line(error)
             raise GateError(
                 f"{folder}: cannot be read as {kind} ({type(error).__name__}: {first[:300]}); a "
@@ -187,34 +213,64 @@ def load_artifact(folder: Path, base: str | None = None) -> Loaded:
             ) from None
 
 
-def _load(folder: Path, kind: str, base: str | None) -> Loaded:
-    if not (folder / "config.json").is_file():
-        raise GateError(
-            f"{folder}: is an adapter without the config.json of its classifier, so its labels and "
-            "its head are not known; an adapter saved by textassay has one."
-        )
+def _load_model(folder: Path) -> Loaded:
     config = read_config(folder)
-    labels = _labels(folder, config)
+    labels = read_labels(folder, config)
     tokenizer = load_tokenizer(str(folder))
-    if config.pad_token_id is None:
-        config.pad_token_id = tokenizer.pad_token_id
-    source = None
-    if kind == ADAPTER:
-        model, source = load_adapter(folder, config, base)
-    else:
-        model = _load_model(folder, config)
-    settings = getattr(config, SETTINGS_KEY, None) or {}
+    model, info = load_weights(str(folder), config, tokenizer)
+    if info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"]:
+        shapes = checkpoint_shapes(folder)
+        name = weight_files(folder)[0].name
+        misfits = model_misfits(model, info, StoredTensors(shapes, dict.fromkeys(shapes, name)))
+        if misfits:
+            raise GateError(f"{folder}: {misfits[0]}")
+    return _loaded(MODEL, folder, model, tokenizer, labels)
+
+
+def _load_adapter(folder: Path, base: str | None, tell: bool) -> Loaded:
+    opened = open_adapter(folder, base)
+    labels = read_labels(folder, opened.config)
+    tokenizer = opened.load_tokenizer()
+    model = load_adapter(opened, tokenizer)
+    for sentence in adapter_notes(opened) if tell else ():
+        warn(f"{folder}: {sentence}")
+    return _loaded(ADAPTER, folder, model, tokenizer, labels, opened.source)
+
+
+def _loaded(
+    kind: str, folder: Path, model: Any, tokenizer: Any, labels: LabelMap,
+    source: Source | None = None,
+) -> Loaded:  # fmt: skip
+    _refuse_no_numbers(folder, model)
+    _pad_with_known_token(model, tokenizer)
+    settings = read_settings(folder, model.config)
     prompt = settings.get("prompt")
+    longest = settings.get("max_seq_length") or _longest_input(tokenizer, model)
     return Loaded(
-        kind,
-        model.eval(),
-        tokenizer,
-        labels,
-        settings.get("max_seq_length") or _longest_input(tokenizer, config),
-        Prompt(**prompt) if prompt else None,
-        source,
-        _temperature(folder, settings),
-    )
+        kind, model.eval(), tokenizer, labels, longest, Prompt(**prompt) if prompt else None,
+        source, _temperature(folder, settings),
+    )  # fmt: skip
+
+
+def _refuse_no_numbers(folder: Path, model: Any) -> None:
+    for name, tensor in model.named_parameters():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise GateError(f"{folder}: the tensor {name} holds NaN or infinity; train it again.")
+
+
+def _pad_with_known_token(model: Any, tokenizer: Any) -> None:
+    """Pad with a token that the model has, and say in its config with which.
+
+    What stands there does not matter, since the attention mask leaves it out.
+    """
+    rows = count_vocabulary(model)
+    text = model.config.get_text_config()
+    if tokenizer.pad_token_id >= rows:
+        own = text.pad_token_id
+        known = own if own is not None and 0 <= own < rows else 0
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(known)
+    if text.pad_token_id is None:
+        text.pad_token_id = tokenizer.pad_token_id
 
 
 def _temperature(folder: Path, settings: dict[str, Any]) -> float:
@@ -247,63 +303,23 @@ def _tokenizer_of(folder: Path, settings: OnnxSettings) -> Any:
     return tokenizer
 
 
-def read_config(folder: Path) -> Any:
-    """The model's config in an artifact. GateError where it is not one.
-
-    No code of the directory's own is run.
-    """
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # each architecture checks its config in its own way
-        reason = f"{type(error).__name__}: {first_line(error).split('. ')[0][:200]}"
-        raise GateError(f"{folder}: config.json is none that can be read ({reason}).") from None
-    for name, kind in (("id2label", dict), (SETTINGS_KEY, dict)):
-        if not isinstance(getattr(config, name, None) or {}, kind):
-            raise GateError(f"{folder}: config.json: {name} is no object; it was changed.")
-    return config
+def read_settings(folder: Path, config: Any) -> dict[str, Any]:
+    """Our settings in a model's config, empty in somebody else's. GateError where one is odd."""
+    settings = getattr(config, SETTINGS_KEY, None) or {}
+    length, prompt = settings.get("max_seq_length"), settings.get("prompt")
+    if length is not None and (not isinstance(length, int) or length < 1):
+        what = f"max_seq_length is {length!r}, no number of tokens"
+    elif prompt is not None and not _is_prompt(prompt):
+        what = "prompt is not what stands before and after a text (head, tail)"
+    else:
+        return dict(settings)
+    raise GateError(f"{folder}: config.json: {SETTINGS_KEY}.{what}; it was changed.")
 
 
-def load_adapter(
-    folder: Path, config: Any, base: str | None, dequantize: bool = False
-) -> tuple[Any, Source]:
-    """A PeftModel with its base, every key in its place, and where the base was found.
-
-    `dequantize` turns a base in 4 bits back into numbers before the adapter is put on it.
-    """
-    from textassay.models.bottleneck import register
-    from textassay.models.peft_library import peft
-
-    register()
-    adapter = read_json(folder / ADAPTER_CONFIG)
-    named = base or adapter.get("base_model_name_or_path")
-    if not named:
-        raise GateError(f"{folder}: does not say what its base is; name it.")
-    source = find_model(named, None if base else adapter.get("revision"))
-    model, _ = load_weights(str(source.path), config)
-    if dequantize:
-        model = dequantized(model, skeleton(config))
-    with safe_open(folder / WEIGHTS[ADAPTER], framework="pt") as tensors:
-        saved = set(tensors.keys())
-    try:
-        wrapped = peft.PeftModel.from_pretrained(model, folder)
-    except KeyError as error:
-        raise GateError(f"{folder}: the adapter has no {error.args[0]}; it is not whole.") from None
-    except (RuntimeError, ValueError) as error:
-        first = first_line(error)
-        raise GateError(f"{folder}: does not fit its base {source.name}: {first}") from None
-    _refuse_other_keys(
-        folder, saved, set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-    )
-    return wrapped, source
-
-
-def _load_model(folder: Path, config: Any) -> Any:
-    model, info = load_weights(str(folder), config)
-    wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
-    if wrong:
-        what = "is missing from" if info["missing_keys"] else "does not fit"
-        raise GateError(f"{folder}: {wrong[0]} {what} the weights; this is no whole classifier.")
-    return model
+def _is_prompt(prompt: Any) -> bool:
+    parts = prompt.values() if isinstance(prompt, dict) else ()
+    keys = {"head", "tail"}
+    return set(prompt) == keys and all(isinstance(part, str) for part in parts) if parts else False
 
 
 def _refuse_other_keys(folder: Path, saved: set[str], wanted: set[str]) -> None:
@@ -327,7 +343,7 @@ def _refuse_empty_tensors(folder: Path) -> None:
                     )
 
 
-def _labels(folder: Path, config: Any) -> LabelMap:
+def read_labels(folder: Path, config: Any) -> LabelMap:
     """The labels of the config; `label_mapping.json`, where it is, must say the same."""
     content = config.to_dict()
     try:
@@ -351,6 +367,7 @@ def _labels(folder: Path, config: Any) -> LabelMap:
     return LabelMap(names)
 
 
-def _longest_input(tokenizer: Any, config: Any) -> int:
+def _longest_input(tokenizer: Any, model: Any) -> int:
     """For a classifier that does not say: what tokenizer and positions allow, 512 at most."""
-    return int(min(tokenizer.model_max_length, positions_of(config) or 512, 512))
+    positions = count_positions(model) or LONGEST_UNTOLD
+    return int(min(tokenizer.model_max_length, positions, LONGEST_UNTOLD))

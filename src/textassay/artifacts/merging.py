@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from textassay.artifacts.adapters import load_adapter, open_adapter
 from textassay.artifacts.hallmark import read_hallmark, restamp, verify_in_fresh_process
-from textassay.artifacts.kinds import (
-    load_adapter,
-    load_artifact,
-    read_config,
-    save_weights,
-)
+from textassay.artifacts.kinds import load_artifact, save_weights
 from textassay.artifacts.weights import write_bin
 from textassay.errors import GateError
 from textassay.files import replacing
 from textassay.models.classifier import load_tokenizer
 from textassay.models.methods import merge
+from textassay.models.quantization import STORED_QUANTIZATION
 from textassay.models.source import SETTINGS_KEY
 
 # What storing the weights in half precision may change about a logit.
@@ -33,15 +30,15 @@ def merged_classifier(folder: Path, base: str | None = None) -> Any:
     merged model multiplies in fp32 what the adapter multiplied in bf16, and its logits differ.
     UsageError where the method cannot be merged.
     """
-    config = read_config(folder)
-    settings = getattr(config, SETTINGS_KEY, None) or {}
-    quantized = bool(settings.get("quantization"))
+    opened = open_adapter(folder, base)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries', about names that they will change
-        model, _ = load_adapter(folder, config, base, dequantize=quantized)
-        merged = merge(model)
+        merged = merge(load_adapter(opened, opened.load_tokenizer(), dequantize=True))
+    settings = getattr(merged.config, SETTINGS_KEY, None)
     if settings:
         setattr(merged.config, SETTINGS_KEY, {**settings, "quantization": None})
+    if hasattr(merged.config, STORED_QUANTIZATION):
+        del merged.config.quantization_config
     return merged.float().eval()
 
 

@@ -12,6 +12,16 @@ WEIGHTS = {ADAPTER: "adapter_model.safetensors", MODEL: "model.safetensors"}
 BIN = {WEIGHTS[ADAPTER]: "adapter_model.bin", WEIGHTS[MODEL]: "pytorch_model.bin"}
 
 
+def adapter_file(folder: Path) -> Path:
+    """The file with an adapter's weights: safetensors where it is there, else PEFT's older pickle.
+
+    PEFT reads the pickle with torch's weights-only loader, and so does everything here.
+    """
+    safe = folder / WEIGHTS[ADAPTER]
+    pickled = folder / BIN[WEIGHTS[ADAPTER]]
+    return pickled if pickled.is_file() and not safe.is_file() else safe
+
+
 def write_bin(folder: Path) -> None:
     """The weights in a folder once more, under the names that older programs look for."""
     import torch
@@ -31,5 +41,5 @@ def weight_bytes(folder: Path, base: Source | None = None) -> int:
     elif base is None:
         files = weight_files(folder)
     else:
-        files = [folder / WEIGHTS[ADAPTER], *weight_files(base.path)]
+        files = [adapter_file(folder), *weight_files(base.path)]
     return sum(path.stat().st_size for path in files)

@@ -24,12 +24,15 @@ from textassay.models.heads import (
     MlpHead,
     classifier_class,
     own_forward,
-    position_by_mask,
 )
+from textassay.models.inputs import bind_to_mask
 from textassay.models.pruning import PRUNED
 from textassay.models.quantization import (
+    STORED_QUANTIZATION,
+    is_quantized,
     loading_arguments,
     prepare_quantized,
+    prepare_stored,
     quantization_settings,
 )
 from textassay.models.scoring import label_token_ids, refuse_other_scores, tokens_behind
@@ -39,6 +42,8 @@ VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
     "sentencepiece.bpe.model",
 )  # fmt: skip
+# transformers' own sign of a tokenizer that cuts nothing.
+NO_LIMIT = int(1e30)
 # What transformers, tokenizers and safetensors raise for files that are not what they should be.
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError)
 
@@ -59,10 +64,11 @@ class BuiltClassifier:
 
 def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
     """The tokenizer of a model, padding on the right, with a pad token whatever the model."""
-    if not any((Path(folder) / name).is_file() for name in VOCABULARIES):
+    if not has_vocabulary(Path(folder)):
         # transformers would build an empty tokenizer, to which every word is unknown.
         raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json or a vocabulary).")
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.model_max_length = _number_of_tokens(folder, tokenizer.model_max_length)
     if not tokenizer.is_fast:
         raise UsageError(f"{folder}: has no fast tokenizer (tokenizer.json), which is needed.")
     if tokenizer.pad_token is None:
@@ -76,6 +82,25 @@ def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
     if max_length is not None:
         tokenizer.model_max_length = max_length
     return tokenizer
+
+
+def _number_of_tokens(folder: str, told: Any) -> int:
+    """The `model_max_length` of a tokenizer, which some programs write as text."""
+    try:
+        number = NO_LIMIT if told is None else int(float(told))
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise UsageError(
+            f"{folder}: tokenizer_config.json: model_max_length is {told!r}, no number of tokens; "
+            "write one, or take it out."
+        )
+    return number
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a tokenizer lies in a folder."""
+    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def build_classifier(
@@ -121,7 +146,7 @@ def build_classifier(
             named = [n for n, _ in plain.named_modules() if n.endswith(tuple(trained_whole))]
             whole = [*beside_backbone(plain), *fresh, *named]
             settings["quantization"] = quantization_settings(section, plain, whole)
-        model, info = load_weights(str(source.path), config)
+        model, info = load_weights(str(source.path), config, tokenizer)
     refuse_too_long(model, section.max_seq_length + longest(label_tokens))
     if label_tokens and prompt:
         _refuse_window(model, section.max_seq_length, longest(label_tokens))
@@ -168,7 +193,7 @@ def _agree_on_pad_token(tokenizer: Any, config: Any) -> None:
     config.pad_token_id = tokenizer.pad_token_id
 
 
-def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
+def load_weights(folder: str, config: Any, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
     """A classifier and the library's report on keys; its warnings are silenced.
 
     Head and quantisation are what the config's own settings say. The caller checks the report,
@@ -177,7 +202,7 @@ def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
     settings = getattr(config, SETTINGS_KEY, None) or {}
     quantization = settings.get("quantization")
     model_class = classifier_class(config, settings)
-    arguments = loading_arguments(quantization)
+    arguments = loading_arguments(quantization, config)
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -197,8 +222,11 @@ def load_weights(folder: str, config: Any) -> tuple[Any, dict[str, Any]]:
     for name, module in model.named_modules():
         if isinstance(module, MlpHead):
             module.reset_parameters({key.removeprefix(f"{name}.") for key in unfilled})
-    position_by_mask(model)
-    if quantization:
+    bind_to_mask(model, tokenizer)
+    if getattr(config, STORED_QUANTIZATION, None) is not None:
+        if is_quantized(model):
+            prepare_stored(model)
+    elif quantization:
         prepare_quantized(model)
     return model, info
 
@@ -248,16 +276,26 @@ def positions_of(config: Any) -> int | None:
     return positions if isinstance(positions, int) and positions > 0 else None
 
 
-def refuse_too_long(model: Any, max_length: int) -> None:
-    """UsageError where texts of `max_length` tokens have more positions than the model."""
-    positions = positions_of(model.config)
+def count_positions(model: Any) -> int | None:
+    """How many tokens a text may have for a model; None where it has no limit."""
     for name, module in model.named_modules():
         # RoBERTa and its kin count positions from the padding index on.
         if (
             name.endswith("position_embeddings")
             and getattr(module, "padding_idx", None) is not None
         ):
-            positions = module.num_embeddings - module.padding_idx - 1
+            return int(module.num_embeddings - module.padding_idx - 1)
+    return positions_of(model.config)
+
+
+def count_vocabulary(model: Any) -> int:
+    """How many rows the embeddings of tokens have."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def refuse_too_long(model: Any, max_length: int) -> None:
+    """UsageError where texts of `max_length` tokens have more positions than the model."""
+    positions = count_positions(model)
     if positions and max_length > positions:
         raise UsageError(
             f"model.max_seq_length: {max_length} is more than the {positions} positions that the "

@@ -97,26 +97,6 @@ def own_forward(scorer: Any) -> Any:
     return plain.forward
 
 
-def position_by_mask(model: Any) -> None:
-    """Let a decoder count positions over the tokens that are not padding.
-
-    transformers counts from the first column, so that padding on the left would shift absolute
-    positions (GPT-2) and change the logits.
-    """
-    # PEFT calls the classifier's forward without its hooks, but not the backbone's.
-    backbone = getattr(model, model.base_model_prefix)
-    if hasattr(model, "score") and "position_ids" in inspect.signature(backbone.forward).parameters:
-        backbone.register_forward_pre_hook(_add_positions, with_kwargs=True)
-
-
-def _add_positions(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    mask = kwargs.get("attention_mask")
-    if mask is not None and mask.dim() == 2 and kwargs.get("position_ids") is None:
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        kwargs = {**kwargs, "position_ids": positions}
-    return args, kwargs
-
-
 def _with_fewer_heads(plain: Any, heads: int) -> Any:
     def build(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         plain.__init__(self, config, *args, **kwargs)

@@ -1,6 +1,6 @@
 """A frozen base in 4 bits (QLoRA, Dettmers et al. 2023, arXiv:2305.14314), through bitsandbytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import transformers
@@ -9,7 +9,15 @@ from transformers.pytorch_utils import Conv1D
 
 from textassay.config.schema import ModelSection
 from textassay.errors import TextassayError, UsageError
+from textassay.models.source import SETTINGS_KEY
 
+# Where transformers' config says how the weights on disk are quantised.
+STORED_QUANTIZATION = "quantization_config"
+# What decides how weights are quantised while they are loaded.
+REPEATED = (
+    "load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype",
+    "llm_int8_skip_modules",
+)  # fmt: skip
 # How many weights in a row share a scale.
 BLOCK = 64
 
@@ -53,9 +61,15 @@ def _without_whole_blocks(plain: Any) -> list[str]:
     return odd
 
 
-def loading_arguments(settings: dict[str, Any] | None) -> dict[str, Any]:
-    """What `from_pretrained` needs to quantise while it loads. UsageError without bitsandbytes."""
-    if settings is None:
+def loading_arguments(settings: dict[str, Any] | None, config: Any) -> dict[str, Any]:
+    """What `from_pretrained` needs to quantise while it loads, or for weights that lie quantised.
+
+    UsageError without bitsandbytes.
+    """
+    stored = getattr(config, STORED_QUANTIZATION, None)
+    if stored is not None and method_of(stored) != "bitsandbytes":
+        return {}
+    if settings is None and stored is None:
         return {}
     from transformers import BitsAndBytesConfig
 
@@ -69,8 +83,46 @@ def loading_arguments(settings: dict[str, Any] | None) -> dict[str, Any]:
     from textassay.models.peft_library import show_bitsandbytes
 
     show_bitsandbytes(bitsandbytes)
+    if settings is None or stored is not None:
+        return {"device_map": "cpu"}
     library = {k: v for k, v in settings.items() if k != "prepare_model_for_kbit_training"}
     return {"quantization_config": BitsAndBytesConfig(**library), "device_map": "cpu"}
+
+
+def quantization_beside(config: Any, base: Mapping[str, Any]) -> None:
+    """Say in a classifier's config how its base lies on disk, by the content of the base's config.
+
+    PEFT's users save the config that they trained with: where the base was put into 4 bits while it
+    was loaded, the weights on disk are not, and have to be again.
+    """
+    stored = base.get(STORED_QUANTIZATION)
+    trained = getattr(config, STORED_QUANTIZATION, None)
+    if stored is not None:
+        setattr(config, STORED_QUANTIZATION, stored)
+    elif trained is not None:
+        delattr(config, STORED_QUANTIZATION)
+        content = trained if isinstance(trained, dict) else trained.to_dict()
+        if not content.get("load_in_4bit"):
+            raise UsageError(
+                f"the adapter was trained on a base quantised by {content.get('quant_method')} "
+                "while it was loaded, and only 4 bits by bitsandbytes can be repeated here."
+            )
+        kept = {key: content[key] for key in REPEATED if content.get(key) is not None}
+        settings = {**(getattr(config, SETTINGS_KEY, None) or {}), "quantization": kept}
+        setattr(config, SETTINGS_KEY, settings)
+
+
+def prepare_stored(model: Any) -> None:
+    """Make a model that lies on disk in 4 bits compute in the same way on every CPU.
+
+    bitsandbytes would repack the weights for a kernel of its own, whose logits differ, and which
+    fails for layers that are narrower than a block.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def prepare_quantized(model: Any) -> None:
@@ -117,6 +169,13 @@ def dequantized(model: Any, plain: Any) -> Any:
             turned.bias = linear.bias
             model.set_submodule(name, turned)
     return model
+
+
+def method_of(stored: Any) -> str:
+    """Which library quantised the weights on disk, by the config's entry."""
+    content = stored if isinstance(stored, dict) else stored.to_dict()
+    method = content.get("quant_method", "bitsandbytes")
+    return str(getattr(method, "value", method))
 
 
 def is_quantized(model: Any) -> bool:

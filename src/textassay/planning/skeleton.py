@@ -29,7 +29,8 @@ from textassay.models.classifier import (
     refuse_too_long,
     skeleton,
 )
-from textassay.models.heads import LABEL_SCORING, position_by_mask
+from textassay.models.heads import LABEL_SCORING
+from textassay.models.inputs import bind_to_mask
 from textassay.models.methods import attach
 from textassay.models.pruning import PRUNED
 from textassay.models.quantization import quantization_settings
@@ -92,7 +93,7 @@ def build(job: Job, folder: Path, labels: LabelMap, tokenizer: Any | None) -> An
     setattr(config, SETTINGS_KEY, _settings(job, labels, tokenizer) | kept)
     model = skeleton(config)
     refuse_too_long(model, section.max_seq_length)
-    position_by_mask(model)
+    bind_to_mask(model, tokenizer)
     fresh = fresh_modules(model, _shapes(folder, model, section.head), section.model_name_or_path)
     whole = job.method.settings().get("modules_to_save") or []
     packed = _to_pack(section, model, [*beside_backbone(model), *fresh, *whole])

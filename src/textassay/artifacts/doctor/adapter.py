@@ -1,23 +1,42 @@
 """An adapter: its config, its tensors, its head, and the base that it was trained on."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import AutoConfig
 
+from textassay.artifacts.adapters import (
+    OpenedAdapter,
+    adapter_notes,
+    load_base,
+    open_adapter,
+)
 from textassay.artifacts.doctor.config import open_config
-from textassay.artifacts.doctor.findings import Diagnosis, read_object, several
-from textassay.artifacts.doctor.model import HEAD_ADVICE, load_shape, tell_mismatch
-from textassay.artifacts.doctor.weights import COPY, Stored, examine_weights, is_zero
+from textassay.artifacts.doctor.findings import Diagnosis, read_object
+from textassay.artifacts.doctor.model import load_shape
+from textassay.artifacts.doctor.weights import (
+    COPY,
+    Stored,
+    examine_weights,
+    is_zero,
+    names_and_shapes,
+)
+from textassay.artifacts.fitting import (
+    HEAD_ADVICE,
+    ONE_TRAINING,
+    AdapterKeys,
+    adapter_keys,
+    adapter_misfits,
+)
 from textassay.artifacts.identify import ADAPTER_CONFIG
 from textassay.artifacts.zero.checkpoint import PEFT_PREFIX
-from textassay.errors import UsageError, first_line
-from textassay.models.classifier import skeleton
+from textassay.errors import GateError, UsageError, first_line
 from textassay.models.heads import LABEL_SCORING
+from textassay.models.quantization import STORED_QUANTIZATION
 from textassay.models.source import SETTINGS_KEY, Source, find_model, weight_files
 
 MAGNITUDE = "lora_magnitude_vector"
-ONE_TRAINING = "Put adapter, configs and base of one training together."
 # What PEFT saves whole for a classifier when it is not told.
 HEADS = ("classifier", "score")
 
@@ -25,7 +44,7 @@ HEADS = ("classifier", "score")
 def examine_adapter(
     folder: Path, base: str | None, hallmark: dict[str, Any] | None, diagnosis: Diagnosis
 ) -> Any:
-    """Everything about the adapter in a folder; its config.json as transformers reads it, or None.
+    """Everything about the adapter in a folder; the config of its classifier, or None.
 
     Raises UsageError where `base`, which a user names, cannot be had.
     """
@@ -39,14 +58,31 @@ def examine_adapter(
     source = _find_base(adapter, base, diagnosis)
     if source is not None and hallmark is not None:
         _compare_base(source, hallmark, diagnosis)
-    if stored is None:
+    if stored is None or diagnosis.count_wrong():
         return config
-    before = len(diagnosis.findings)
+    opened = _open(folder, source, base, diagnosis)
     _examine_lora(adapter, stored, diagnosis)
     _examine_head(adapter, config, source, stored, diagnosis)
-    if len(diagnosis.findings) == before:  # what is known already is not said again, less well
-        _compare_with_peft(folder, config, source, stored, diagnosis)
-    return config
+    if opened is None:
+        return config
+    if not diagnosis.count_wrong():  # what is known already is not said again, less well
+        _compare_with_peft(opened, stored, diagnosis)
+    for sentence in adapter_notes(opened):
+        diagnosis.note(sentence, "Compare its figures with those of its training.")
+    return opened.config
+
+
+def _open(
+    folder: Path, source: Source | None, base: str | None, diagnosis: Diagnosis
+) -> OpenedAdapter | None:
+    """The adapter with its base and config; None where the base is not on this machine."""
+    if source is None:
+        return None
+    try:
+        return open_adapter(folder, base)
+    except GateError as error:
+        diagnosis.wrong(str(error), ONE_TRAINING)
+    return None
 
 
 def _method(adapter: dict[str, Any]) -> str:
@@ -191,33 +227,18 @@ def _is_whole_classifier(source: Source, config: Any) -> bool:
     return not info["missing_keys"] and not info["mismatched_keys"]
 
 
-class _Wanted(NamedTuple):
-    """What PEFT would save, by the names that it saves by, and what it would take beside that.
-
-    `open_keys` are the tensors that the base does not hold. `backbone` is how names in it begin.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-    known: set[str]
-    open_keys: set[str]
-    backbone: str
-
-
 def _compare_with_peft(
-    folder: Path, config: Any, source: Source | None, stored: dict[str, Stored],
-    diagnosis: Diagnosis,
-) -> None:  # fmt: skip
+    opened: OpenedAdapter, stored: dict[str, Stored], diagnosis: Diagnosis
+) -> None:
     """Put the adapter on its model, both without weights, and compare names and shapes.
 
     What the base does not hold must be saved beside the adapter.
     """
-    if config is None and source is None:
+    if getattr(opened.config, STORED_QUANTIZATION, None):  # the base's names are packed weights'
         return
+    opened = replace(opened, stored=names_and_shapes(stored))
     try:
-        if config is None and source is not None:
-            config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
-            config.num_labels = _labels_of_head(stored) or config.num_labels
-        wanted = _wanted(folder, config, source)
+        keys = _keys_on_meta(opened)
     except NotImplementedError:  # methods that compute with the weights before they are read
         return
     # PEFT's forty methods and transformers' models have errors of their own.
@@ -228,69 +249,21 @@ def _compare_with_peft(
             ONE_TRAINING,
         )
         return
-    _compare_names(wanted, stored, diagnosis)
-    other = [name for name in sorted(wanted.shapes.keys() & stored.keys())
-             if wanted.shapes[name] != stored[name].shape]  # fmt: skip
-    for name in sorted(other, key=lambda name: len(wanted.shapes[name]) < 2)[:1]:
-        labels = len(config.id2label)
-        tell_mismatch(name, stored[name].shape, wanted.shapes[name], labels, stored, diagnosis)
+    diagnosis.add_misfits(adapter_misfits(keys, len(opened.config.id2label), opened.stored))
 
 
-def _compare_names(wanted: _Wanted, stored: dict[str, Stored], diagnosis: Diagnosis) -> None:
-    weights = next(iter(stored.values())).file.name
-    missing = sorted((wanted.shapes.keys() | wanted.open_keys) - stored.keys())
-    head = [name for name in missing if not name.startswith(wanted.backbone)]
-    if head:
-        diagnosis.wrong(
-            f"{weights}: the classification head is missing ({several(head)}).", HEAD_ADVICE
-        )
-    elif missing:
-        diagnosis.wrong(
-            f"{weights}: the tensor {several(missing)} is missing, so it would start at random.",
-            ONE_TRAINING,
-        )
-    left = sorted(stored.keys() - wanted.shapes.keys() - wanted.known)
-    if left:
-        diagnosis.wrong(
-            f"{weights}: the tensor {several(left)} belongs to nothing in the base's model.",
-            ONE_TRAINING,
-        )
-
-
-def _wanted(folder: Path, config: Any, source: Source | None) -> _Wanted:
+def _keys_on_meta(opened: OpenedAdapter) -> AdapterKeys:
     """Raises NotImplementedError where it cannot be known without weights."""
     from textassay.models.bottleneck import register
     from textassay.models.peft_library import peft
 
     register()
-    method = peft.PeftConfig.from_pretrained(folder)
+    method = peft.PeftConfig.from_pretrained(opened.folder)
     if method.is_prompt_learning or getattr(method, "layer_replication", None):
         raise NotImplementedError
     method.inference_mode = False
     # How it would start does not matter, and some ways compute with the weights.
     if getattr(method, "init_lora_weights", None):
         method.init_lora_weights = True
-    model, open_keys = _model_of(config, source)
-    backbone = f"{PEFT_PREFIX}{model.base_model_prefix}."
-    wrapped = peft.get_peft_model(model, method, low_cpu_mem_usage=True)
-    saved = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
-    return _Wanted(shapes, set(wrapped.state_dict()), open_keys, backbone)
-
-
-def _model_of(config: Any, source: Source | None) -> tuple[Any, set[str]]:
-    """The adapter's model without weights, and the tensors that its base does not hold."""
-    if source is None:
-        if getattr(config, SETTINGS_KEY, None) is None:
-            setattr(config, SETTINGS_KEY, {})
-        return skeleton(config), set()
-    model, info = load_shape(source.path, config)
-    other = (key for key, *_ in info["mismatched_keys"])
-    return model, {PEFT_PREFIX + key for key in (*info["missing_keys"], *other)}
-
-
-def _labels_of_head(stored: dict[str, Stored]) -> int | None:
-    """How many rows the last matrix has that is no part of the adapter proper."""
-    rows = [tensor.shape[0] for name, tensor in stored.items() if ".lora_" not in name
-            and len(tensor.shape) == 2 and set(name.split(".")).intersection(HEADS)]  # fmt: skip
-    return min(rows, default=None)
+    model, info = load_base(opened, lambda config: load_shape(opened.source.path, config))
+    return adapter_keys(peft.get_peft_model(model, method, low_cpu_mem_usage=True), info)

@@ -7,16 +7,14 @@ from typing import Any
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
-    AutoTokenizer,
 )
 
+from textassay.artifacts.adapters import read_config
 from textassay.artifacts.doctor.findings import Diagnosis, read_object
 from textassay.artifacts.label_config import label_names, unsupported_problem
 from textassay.data.labels import LabelMap
-from textassay.errors import first_line
-from textassay.models.classifier import VOCABULARIES
-from textassay.models.source import SETTINGS_KEY
+from textassay.errors import GateError, UsageError, first_line
+from textassay.models.classifier import has_vocabulary, load_tokenizer
 
 CONFIG = "config.json"
 MAPPING = "label_mapping.json"
@@ -29,23 +27,16 @@ ONE_ORDER = "Find out which order the model was trained with, and write that int
 
 def open_config(folder: Path, diagnosis: Diagnosis) -> Any:
     """The transformers config of a folder; None, with a finding, where it is none."""
-    content = read_object(folder / CONFIG, diagnosis)
-    if content is None:
-        return None
-    advice = "Copy it again from where the directory was made, or use the version that wrote it."
-    if not isinstance(content.get(SETTINGS_KEY) or {}, dict):
-        diagnosis.wrong(f"{CONFIG}: {SETTINGS_KEY} holds no settings of ours.", advice)
+    if read_object(folder / CONFIG, diagnosis) is None:
         return None
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        # What is not checked when it is read.
-        dict(config.label2id or {}), dict(config.id2label)
-    # Odd values raise anything, some of it of classes of the library's own.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        diagnosis.wrong(f"{CONFIG}: describes no model that transformers knows ({reason}).", advice)
-        return None
-    return config
+        return read_config(folder)
+    except GateError as error:
+        diagnosis.wrong(
+            str(error).removeprefix(f"{folder}: "),
+            "Copy it again from where the directory was made, or use the version that wrote it.",
+        )
+    return None
 
 
 def examine_labels(
@@ -73,7 +64,7 @@ def examine_labels(
             f"{CONFIG}: the labels are {names}, but it was stamped with {hallmark['labels']}.",
             "Restore the config that was stamped.",
         )
-    if len(names) > 1 and all(map(PLACEHOLDER.fullmatch, names)):
+    if (folder / CONFIG).is_file() and all(map(PLACEHOLDER.fullmatch, names)):
         diagnosis.note(f"{CONFIG}: the label names are lost, id2label says {names}.", NAME_THEM)
 
 
@@ -101,27 +92,25 @@ def _compare_mapping(mapping: Path, names: list[str], diagnosis: Diagnosis) -> N
 def open_tokenizer(folder: Path, diagnosis: Diagnosis) -> Any:
     """The tokenizer of a folder; None, with a finding, where there is none."""
     advice = "Copy the tokenizer of the model that it was trained from."
-    if not any((folder / name).is_file() for name in VOCABULARIES):
+    if not has_vocabulary(folder):
         # What a training goes on from needs none.
         add = diagnosis.note if (folder / TRAINER_STATE).is_file() else diagnosis.wrong
         add("tokenizer.json: is missing, and any other vocabulary; no text can be read.", advice)
         return None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return load_tokenizer(str(folder))
+    except UsageError as error:
+        diagnosis.wrong(str(error).removeprefix(f"{folder}: "), advice)
     # The tokenizers library raises Exception itself.
     except Exception as error:
         diagnosis.wrong(
             f"tokenizer.json: the tokenizer cannot be read ({first_line(error)[:200]}).", advice
         )
-        return None
-    if not tokenizer.is_fast:
-        diagnosis.wrong("tokenizer.json: is missing; textassay needs a fast tokenizer.", advice)
-        return None
-    return tokenizer
+    return None
 
 
 def is_decoder(config: Any) -> bool:
-    """Whether a model of this config finds a text's last token by its pad token."""
+    """Whether transformers finds a text's last token by the pad token of a model like this."""
     # transformers lets BERT and its kin pass for language models.
     return (
         type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
@@ -130,28 +119,29 @@ def is_decoder(config: Any) -> bool:
 
 
 def examine_pad_token(config: Any, tokenizer: Any, diagnosis: Diagnosis) -> None:
-    """Decoders score the last token that is not padding, so both must mean the same by it."""
+    """Other programs find a decoder's last token by it, so both should mean the same by it."""
     text = config.get_text_config()
     own, theirs = getattr(text, "pad_token_id", None), tokenizer.pad_token_id
-    if theirs is None:  # what whoever needs one takes
-        theirs = tokenizer.eos_token_id
-    advice = f"Write {theirs} as pad_token_id into {CONFIG}, if it was trained so."
+    advice = (
+        "Here the attention mask says what is padding, and nothing depends on it; for other "
+        f"programs write {theirs} as pad_token_id into {CONFIG}."
+    )
     if is_decoder(config) and own is None:
-        diagnosis.wrong(
-            f"{CONFIG}: pad_token_id is missing; a decoder finds the last token of a text by it.",
+        diagnosis.note(
+            f"{CONFIG}: pad_token_id is missing, by which transformers finds the last token of a "
+            "text.",
             advice,
         )
         return
     vocabulary = getattr(text, "vocab_size", None)
     if vocabulary is not None and theirs is not None and theirs >= vocabulary:
-        diagnosis.wrong(
+        diagnosis.note(
             f"tokenizer_config.json: the pad token has the id {theirs}, and {CONFIG} has a "
             f"vocab_size of {vocabulary}.",
-            "Resize the embeddings before training, or pad with a token that the model has.",
+            "Here another stands for it; for other programs name a pad token that the model has.",
         )
     elif own is not None and theirs is not None and own != theirs:
-        add = diagnosis.wrong if is_decoder(config) else diagnosis.note
-        add(
+        diagnosis.note(
             f"{CONFIG}: pad_token_id is {own}, where the tokenizer pads with {theirs} "
             f"({tokenizer.convert_ids_to_tokens(theirs)}).",
             advice,

@@ -1,7 +1,8 @@
 """Look at a directory and say what it is, what is wrong with it, and what to do.
 
-Headers and JSON are read first, tensors one at a time where their values matter. Nothing is loaded
-as a model, no pickle is run, and the network is not touched.
+Headers and JSON are read first, tensors one at a time where their values matter. No pickle is run,
+and the network is not touched. Where nothing wrong was found, the artifact is loaded as it would be
+for a prediction.
 """
 
 from pathlib import Path
@@ -32,12 +33,16 @@ from textassay.artifacts.identify import (
     Identity,
     identify,
 )
+from textassay.artifacts.kinds import load_artifact
 from textassay.artifacts.onnx_files import ONNX, ONNX_INT8
 from textassay.artifacts.onnx_model import OnnxModel
 from textassay.config.runs import FINISHED
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json
-from textassay.models.source import SETTINGS_KEY
+from textassay.models.classifier import has_vocabulary
+
+# Parameters that are read as a whole to see whether an artifact loads, 4 GB in fp32.
+LOADED_UP_TO = 1_000_000_000
 
 
 def examine(path: Path, base: str | None = None) -> Diagnosis:
@@ -112,14 +117,31 @@ def _examine_artifact(identity: Identity, base: str | None, diagnosis: Diagnosis
     if config is None:
         return
     examine_labels(folder, config, hallmark, diagnosis)
-    # What PEFT saves has no tokenizer: the base's is used. Opening a graph has opened its own.
-    if identity.kind == ADAPTER and getattr(config, SETTINGS_KEY, None) is None:
+    if identity.kind in (ONNX, ONNX_INT8):  # opening a graph has opened its tokenizer
         return
-    if identity.kind in (ONNX, ONNX_INT8):
+    # What PEFT saves has no tokenizer: the base's is used.
+    if identity.kind == ADAPTER and not has_vocabulary(folder):
+        _load_as_predict_does(folder, base, diagnosis)
         return
     tokenizer = open_tokenizer(folder, diagnosis)
     if tokenizer is not None:
         examine_pad_token(config, tokenizer, diagnosis)
+        _load_as_predict_does(folder, base, diagnosis)
+
+
+def _load_as_predict_does(folder: Path, base: str | None, diagnosis: Diagnosis) -> None:
+    """The last word: an artifact that the loader refuses predicts nothing, whatever looked right.
+
+    Only where nothing wrong is known, and the weights are small enough to be read as a whole.
+    """
+    if diagnosis.count_wrong() or diagnosis.facts.get("parameters", 0) > LOADED_UP_TO:
+        return
+    try:
+        load_artifact(folder, base, tell=False)
+    except GateError as error:
+        diagnosis.wrong(str(error).removeprefix(f"{folder}: "), "As it is, predict refuses it.")
+    except UsageError as error:  # its base is elsewhere, or a library is not installed
+        diagnosis.note(str(error), "So it was not tried whether it can be loaded.")
 
 
 def _examine_model(identity: Identity, diagnosis: Diagnosis) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textassay.artifacts.fitting import Misfit
 from textassay.console import tell
 from textassay.files import read_json
 
@@ -47,6 +48,11 @@ class Diagnosis:
         """Add what someone should know."""
         self.findings.append(Finding(NOTE, what, advice))
 
+    def add_misfits(self, misfits: Sequence[Misfit]) -> None:
+        """Add what the loader refuses too."""
+        for misfit in misfits:
+            self.wrong(misfit.what, misfit.advice)
+
     def count_wrong(self) -> int:
         """How many things are wrong; notes do not count."""
         return sum(finding.severity == WRONG for finding in self.findings)
@@ -71,12 +77,6 @@ def read_object(path: Path, diagnosis: Diagnosis) -> dict[str, Any] | None:
         "Copy it again from where the directory was made.",
     )
     return None
-
-
-def several(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    return f"{names[0]}{more}"
 
 
 def print_diagnosis(diagnosis: Diagnosis, as_json: bool) -> None:

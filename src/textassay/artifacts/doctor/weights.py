@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from textassay.artifacts.doctor.findings import Diagnosis, read_object, several
+from textassay.artifacts.doctor.findings import Diagnosis, read_object
+from textassay.artifacts.fitting import StoredTensors, several
 from textassay.errors import first_line
 from textassay.models.classifier import UNREADABLE
 
@@ -35,6 +36,14 @@ class Stored:
     def numel(self) -> int:
         """How many elements it has."""
         return torch.Size(self.shape).numel()
+
+
+def names_and_shapes(stored: dict[str, Stored]) -> StoredTensors:
+    """What the comparison with a model needs to know of them."""
+    return StoredTensors(
+        {name: tensor.shape for name, tensor in stored.items()},
+        {name: tensor.file.name for name, tensor in stored.items()},
+    )
 
 
 def examine_weights(folder: Path, stem: str, diagnosis: Diagnosis) -> dict[str, Stored] | None:

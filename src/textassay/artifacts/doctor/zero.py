@@ -6,9 +6,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from textassay.artifacts.doctor.config import examine_labels, open_config
-from textassay.artifacts.doctor.findings import Diagnosis, read_object, several
-from textassay.artifacts.doctor.model import FIT_ADVICE, HEAD_ADVICE, alone
+from textassay.artifacts.doctor.findings import Diagnosis, read_object
+from textassay.artifacts.doctor.model import alone
 from textassay.artifacts.doctor.weights import read_header
+from textassay.artifacts.fitting import FIT_ADVICE, HEAD_ADVICE, several
 from textassay.artifacts.identify import ADAPTER_CONFIG, Identity
 from textassay.artifacts.zero.checkpoint import ZeroCheckpoint, open_checkpoint
 from textassay.artifacts.zero.files import places_beside
