@@ -19,6 +19,7 @@ from tests.doctor_cases import ADAPTER_CONFIG, NOTES, WRONG, Case, as_pickle, ed
 from tests.models_for_tests import tiny_bert, tiny_llama
 from tests.zero_checkpoint_for_tests import make_checkpoint
 
+from textassay.artifacts.doctor.examine import examine
 from textassay.artifacts.hallmark import restamp
 from textassay.artifacts.kinds import load_artifact, save_weights
 from textassay.artifacts.merging import merged_classifier
@@ -330,6 +331,19 @@ def test_the_facts_are_printed(whole: dict[str, Path], bases: dict[str, Path]) -
     assert lines["on disk"].endswith("kB")
     assert int(lines["parameters"].replace(",", "")) > 1000
     assert "Nothing was found that is wrong." in result.stdout
+    assert "unproved" not in result.stdout
+
+
+def test_without_a_hallmark_it_says_what_cannot_be_known(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
+    """Swapped labels look like any others."""
+    copy = tmp_path / "copy"
+    shutil.copytree(whole["our dora"], copy, ignore=shutil.ignore_patterns("hallmark.json"))
+    result = CliRunner().invoke(main, [str(copy)])
+    assert result.exit_code == 0 and "unproved: without a hallmark" in result.stdout
+    assert "labels are in the order" in examine(copy).to_json()["unproved"][0]
+    assert examine(whole["our dora"]).to_json()["unproved"] == []
 
 
 def test_nothing_reaches_for_the_network(

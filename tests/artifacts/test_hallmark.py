@@ -77,7 +77,7 @@ def scale_the_weights(folder: Path) -> None:
     ("harm", "also_restamp", "reason"),
     [
         (flip_a_byte, False, "adapter_model.safetensors was changed"),
-        (swap_labels, False, "was changed after it was stamped"),
+        (swap_labels, False, "was changed after it was stamped: labels were swapped"),
         (swap_labels, True, "stamped with"),
         (lose_the_head, False, "was changed"),
         (lose_the_head, True, "classifier"),

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from textassay.artifacts.fresh_process import run_in_fresh_process
+from textassay.artifacts.label_config import label_names
 from textassay.artifacts.onnx_files import ONNX_INT8, onnx_kind
 from textassay.console import reports_errors, tell
 from textassay.errors import GateError, UsageError
@@ -145,11 +146,31 @@ def check_files(folder: Path, hallmark: dict[str, Any]) -> None:
             raise GateError(f"{folder}: {name} is missing; it was there when it was stamped.")
         if found[name] != stamped:
             raise GateError(
-                f"{folder}: {name} was changed after it was stamped (its hash differs)."
+                f"{folder}: {name} was changed after it was stamped"
+                f"{_label_change(folder / name, hallmark['labels']) or ' (its hash differs).'}"
             )
     added = sorted(set(found) - set(hallmark["files"]))
     if added:
         raise GateError(f"{folder}: {added[0]} was added after it was stamped; take it out.")
+
+
+def _label_change(file: Path, stamped: list[str]) -> str | None:
+    """What a changed file says of the labels now; None where it is about something else."""
+    if file.name not in ("config.json", "label_mapping.json"):
+        return None
+    try:
+        names = list(label_names(read_json(file)))
+    except (ValueError, AttributeError):
+        return None
+    if names == stamped:
+        return None
+    if sorted(names) != sorted(stamped):
+        return f": it names {len(names)} labels that are not the {len(stamped)} stamped ones."
+    first = next(index for index, name in enumerate(names) if name != stamped[index])
+    return (
+        f": labels were swapped; label {first} is {names[first]!r}, and was {stamped[first]!r} "
+        "when it was stamped."
+    )
 
 
 def verify(folder: Path, base: str | None = None) -> str:

@@ -60,7 +60,21 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """Everything, for programs."""
         found = [asdict(finding) for finding in self.findings]
-        return {"path": str(self.path), "facts": self.facts, "findings": found}
+        unproved = self.unproved()
+        return {
+            "path": str(self.path), "facts": self.facts, "findings": found,
+            "unproved": [unproved] if unproved else [],
+        }  # fmt: skip
+
+    def unproved(self) -> str | None:
+        """What no look at the files can find out; None for what has a hallmark, or needs none."""
+        if self.facts.get("hallmark") is not False:
+            return None
+        return (
+            "without a hallmark nothing proves that these weights are the ones that were trained, "
+            "or that the labels are in the order of the training. Evaluate it on rows whose labels "
+            "are known: bash eval.sh DIR --data_path FILE"
+        )
 
 
 def read_object(path: Path, diagnosis: Diagnosis) -> dict[str, Any] | None:
@@ -93,6 +107,8 @@ def print_diagnosis(diagnosis: Diagnosis, as_json: bool) -> None:
         tell(f"\n{finding.severity}: {finding.what} {finding.advice}")
     if not diagnosis.findings:
         tell("\nNothing was found that is wrong.")
+    if unproved := diagnosis.unproved():
+        tell(f"\nunproved: {unproved}")
 
 
 def _shown(name: str, fact: Any) -> str:
