@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from textassay.errors import DataError
 
@@ -41,8 +41,7 @@ class Dialect:
     unused: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One row: the line it starts on, its fields, what is wrong with it, the line it ends on."""
 
     line: int
@@ -62,7 +61,7 @@ def records(dialect: Dialect) -> Iterator[Record]:
 
 def _checked(record: Record, width: int, dialect: Dialect) -> Record:
     problem = record.problem
-    fields = _trimmed(record.fields, width)
+    fields = record.fields if len(record.fields) <= width else _trimmed(record.fields, width)
     if problem is None and record.line in dialect.suspects:
         problem = (
             f"opens a quote that closes on line {record.end}, and the lines between read as rows; "
@@ -73,12 +72,20 @@ def _checked(record: Record, width: int, dialect: Dialect) -> Record:
             f"for {width} columns" if dialect.columns else f"where the first line has {width}"
         )
         problem = f"has {len(fields)} fields {expected}"
-    if problem is None and any("\0" in field for field in fields):
-        problem = "holds NUL bytes"
-    longest = max(map(len, fields), default=0)
-    if problem is None and longest > LONGEST_FIELD:
-        problem = f"has a field of {longest:,} characters (is a quote left open before it?)"
+    if problem is None:
+        problem = _problem_in(fields)
+    if problem is None and fields is record.fields:
+        return record
     return Record(record.line, fields, problem, record.end)
+
+
+def _problem_in(fields: list[str]) -> str | None:
+    for value in fields:
+        if "\0" in value:
+            return "holds NUL bytes"
+        if len(value) > LONGEST_FIELD:
+            return f"has a field of {len(value):,} characters (is a quote left open before it?)"
+    return None
 
 
 def _trimmed(fields: list[str], width: int) -> list[str]:

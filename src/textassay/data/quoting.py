@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from textassay.data.delimited import Dialect, Record, records
+from textassay.data.delimited import Dialect, Record, open_lines, records
 from textassay.data.options import NO_CHARACTER, ReadOptions
 from textassay.errors import DataError
 
@@ -18,6 +18,7 @@ DOUBLE, SINGLE, BACKSLASH = '"', "'", "\\"
 # In so many rows it shows which column holds labels: the one whose values repeat.
 FEWEST_ROWS = 4
 SEEN = 1000
+ENOUGH = 20_000
 WITHOUT = "read without quoting: its quote characters belong to the texts"
 
 
@@ -52,7 +53,7 @@ def find_quoting(plain: Dialect, options: ReadOptions) -> tuple[Dialect, str | N
 
 
 def _find_quoting(plain: Dialect, may_escape: bool) -> tuple[Dialect, str | None]:
-    has_double, has_single = _quotes_in(plain)
+    has_double, has_single = _holds(plain, DOUBLE), _holds(plain, SINGLE)
     if not has_double and not has_single:
         return plain, None
     without = _read(plain)
@@ -185,6 +186,8 @@ def _undisputed(dialect: Dialect, spans: list[tuple[int, int]]) -> _Rows:
     for number, record in enumerate(records(dialect)):
         if number and record.problem is None and record.line not in inside:
             rows.add(record.fields)
+            if rows.count == ENOUGH:
+                break
     return rows
 
 
@@ -238,19 +241,9 @@ def _read(dialect: Dialect) -> Reading:
     return Reading(dialect, fits, spans)
 
 
-def _quotes_in(plain: Dialect) -> tuple[bool, bool]:
-    """Whether the file has double quotes at all, and a field that begins with a single one."""
-    double = single = False
-    for record in records(plain):
-        double = double or any(DOUBLE in value for value in record.fields)
-        single = single or any(value.startswith(SINGLE) for value in record.fields)
-        if double and single:
-            break
-    return double, single
-
-
 def _holds(plain: Dialect, characters: str) -> bool:
-    return any(characters in value for record in records(plain) for value in record.fields)
+    with open_lines(plain) as lines:
+        return any(characters in line for line in lines)
 
 
 def _all_enclosed(plain: Dialect, quote: str, some: bool = False) -> bool:
@@ -258,14 +251,14 @@ def _all_enclosed(plain: Dialect, quote: str, some: bool = False) -> bool:
 
     `some`: in any of the rows; else every row must have one.
     """
-    seen = 0
-    rows = 0
+    seen = False
     for record in records(plain):
-        rows += 1
         enclosed = [value for value in record.fields if value.startswith(quote)]
+        if not enclosed and not some:
+            return False
         for value in enclosed:
             inner = value[1:-1]
             if len(value) < 2 or not value.endswith(quote) or quote in inner.replace(quote * 2, ""):
                 return False
-        seen += bool(enclosed)
-    return seen > 0 and (some or seen == rows)
+        seen = seen or bool(enclosed)
+    return seen

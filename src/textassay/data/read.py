@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def open_delimited(
 def _without(record: Record, kept: list[int], width: int) -> Record:
     if len(record.fields) != width:  # it stays the wrong row that it is
         return record
-    return replace(record, fields=[record.fields[at] for at in kept])
+    return record._replace(fields=[record.fields[at] for at in kept])
 
 
 def _collect(path: Path, names: list[str], found: Iterator[Record], notes: list[str]) -> Rows:
