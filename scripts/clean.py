@@ -10,6 +10,7 @@ from textassay.config.reading_flags import reading_options
 from textassay.console import SPELLING, reports_errors
 
 FILE = click.Path(path_type=Path)
+LABEL_TYPES = click.Choice(["auto", "category", "number"])
 CONFLICTS = click.Choice(["keep", "drop", "majority"])
 
 
@@ -18,6 +19,9 @@ CONFLICTS = click.Choice(["keep", "drop", "majority"])
 @click.option("--output", type=FILE, required=True, help="csv, tsv, json, jsonl or parquet")
 @click.option("--text_column", help="the column that holds the text")
 @click.option("--label_column", help="the column that holds the label")
+@click.option("--labels", help="the classes, by commas: they count as they are written, also none")
+@click.option("--label_type", type=LABEL_TYPES, help="category: labels as they are written")
+@click.option("--normalize_labels", is_flag=True, help="labels that look alike are made one")
 @click.option("--column_names", help="all columns, by commas, of a file without a header line")
 @click.option("--conflicts", type=CONFLICTS, help="texts with several labels [default: keep]")
 @click.option("--keep_duplicates", is_flag=True, help="keep rows with text and label of another")
@@ -29,6 +33,7 @@ CONFLICTS = click.Choice(["keep", "drop", "majority"])
 @reports_errors
 def main(
     source: Path, output: Path, text_column: str | None, label_column: str | None,
+    labels: str | None, label_type: str | None, normalize_labels: bool,
     column_names: str | None, conflicts: str | None, keep_duplicates: bool, mask_emoticons: bool,
     report: Path | None, changes: Path | None, force: bool, reading: dict[str, Any],
 ) -> None:  # fmt: skip
@@ -39,6 +44,7 @@ def main(
     from textassay.console import warn
     from textassay.data import tidy_report
     from textassay.data.columns import find_columns
+    from textassay.data.label_values import LabelRules
     from textassay.data.options import ReadOptions
     from textassay.data.read import read_file
     from textassay.data.tidy import Choices, refuse_doubtful_letters, refuse_joined, tidy
@@ -51,8 +57,15 @@ def main(
     refuse_doubtful_letters(rows)
     names = find_columns(rows, text_column, label_column)
     refuse_joined(names, rows)
-    choices = Choices(conflicts or "keep", keep_duplicates, mask_emoticons)
+    rules = LabelRules(
+        label_type=label_type or "auto",
+        normalize=normalize_labels,
+        known=[name.strip() for name in labels.split(",")] if labels else [],
+    )
+    choices = Choices(conflicts or "keep", keep_duplicates, mask_emoticons, rules)
     tidied = tidy(rows, names, choices)
+    for note in tidied.notes:
+        warn(f"{source}: {note}")
     done = tidy_report.report(tidied)
     with replacing(output) as scratch:  # the last to appear
         tidy_report.write_rows(tidied, scratch)

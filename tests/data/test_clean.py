@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from tests.tables_for_tests import TEXTS, pairs_of, table_of
 
 from textassay.data.clean import (
-    is_withheld,
     refuse_strange_labels,
     settle_bad_rows,
     usable_rows,
 )
 from textassay.data.columns import Columns
+from textassay.data.label_values import LabelColumn, LabelRules, read_label_values
 from textassay.data.read import BadRow, table_rows
 from textassay.errors import DataError
 
@@ -20,10 +20,16 @@ STARS = {"1": "bad", "2": "good"}
 CELLS = st.none() | st.sampled_from(["", " ", "nan", "0", "1.0", "[1, 2]", "0,3"]) | TEXTS
 
 
+def read(rows, meanings=None):
+    names = Columns("text", "label")
+    labels = read_label_values([LabelColumn.of(rows, "label")], LabelRules(meanings=meanings))
+    return usable_rows(rows, names, labels)
+
+
 def clean(pairs, values=None):
     columns = {"text": [text for text, _ in pairs], "label": [label for _, label in pairs]}
     table = pa.table({name: pa.array(cells, pa.string()) for name, cells in columns.items()})
-    return usable_rows(table_rows("a.csv", table), Columns("text", "label"), values)
+    return read(table_rows("a.csv", table), values)
 
 
 def labels_of(*labels, values=None):
@@ -45,7 +51,7 @@ def test_every_row_is_either_used_or_named(pairs):
 def test_rows_that_could_not_be_parsed_are_named_among_the_others_by_line():
     rows = table_rows("a.csv", pa.table({"text": ["", "b", ""], "label": ["x", "x", "x"]}))
     rows.bad.append(BadRow("a.csv", 2, "has 3 fields"))
-    usable = usable_rows(rows, Columns("text", "label"))
+    usable = read(rows)
     assert [row.line for row in usable.bad] == [1, 2, 3]
 
 
@@ -56,9 +62,18 @@ def test_a_row_without_a_text_is_named(text):
     ]
 
 
-@pytest.mark.parametrize("label", [None, "", " ", "NaN", "null"])
+@pytest.mark.parametrize("label", [None, "", " "])
 def test_a_row_without_a_label_is_named(label):
     assert [row.reason for row in clean([("a", label)]).bad] == ["has no label"]
+
+
+@pytest.mark.parametrize("label", ["NaN", "null", "none"])
+def test_a_word_for_nothing_is_no_label_and_the_way_to_make_it_a_class_is_said(label):
+    bad = clean([("a", label)]).bad
+    assert [row.reason for row in bad] == [f"has no label ({label})"]
+    with pytest.raises(DataError, match="has to stand in --labels"):
+        settle_bad_rows(bad, "error")
+    assert "has to stand in --labels" in settle_bad_rows(bad, "skip")[0]
 
 
 @pytest.mark.parametrize("label", ["0,3", "[0, 3]", '["joy", "fear"]', "1,2,3"])
@@ -130,10 +145,3 @@ def test_bad_rows_stop_the_run_or_are_counted_and_the_first_are_shown(count):
 @pytest.mark.parametrize("on_bad_rows", ["error", "skip"])
 def test_without_bad_rows_there_is_nothing_to_say(on_bad_rows):
     assert settle_bad_rows([], on_bad_rows) == []
-
-
-@pytest.mark.parametrize(
-    ("labels", "withheld"), [(["-1", "-1"], True), (["-1", "1"], False), (["1", "1"], False)]
-)
-def test_a_split_is_withheld_if_every_label_is_minus_one(labels, withheld):
-    assert is_withheld(table_of([("a", label) for label in labels])) == withheld

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from textassay.data.columns import LABEL_NAMES, TEXT_NAMES, Columns, find_columns
+from textassay.data.columns import LABEL_NAMES, TEXT_NAMES, Columns, find_columns, note_unread
 from textassay.data.read import table_rows
 from textassay.errors import DataError
 
@@ -98,3 +98,26 @@ def test_a_message_names_few_of_many_columns():
     names = [f"a column of a rather long name, {number}" for number in range(300)]
     assert len(refusal(*names)) < 600 and "292 more" in refusal(*names)
     assert len(refusal(*names, text="nothing like it")) < 600
+
+
+PROSE = ["the man walks home", "a dog sleeps here", "she reads the news"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_said"),
+    [
+        (PROSE, True),
+        (["今天天气很好，去公园", "他明天不来上班了", "这本书我还没读完"], True),
+        (["no answer was given here"] * 3, False),
+        (["1", "2", "3"], False),
+        (["a.txt", "b.txt", "c.txt"], False),
+        (["2020-01-01 10:00", "2020-01-02 11:00", "2020-01-03 12:00"], False),
+        ([None, "", " "], False),
+        ([], False),
+    ],
+)
+def test_another_column_of_texts_is_said_and_the_way_to_join_it(cells, is_said):
+    notes = note_unread({"text": PROSE, "reply": cells}, "text")
+    assert bool(notes) == is_said
+    if is_said:
+        assert "'reply' holds texts too (--text_column text,reply joins them)" in notes[0]

@@ -8,6 +8,7 @@ from tests.tables_for_tests import pairs_of
 from textassay.config.schema import DataSection
 from textassay.data.load import SPLITS, load_dataset, load_rows
 from textassay.data.read import read_file
+from textassay.data.trained_on import TrainedOn
 from textassay.data.words import normalized
 from textassay.errors import DataError, UsageError
 from textassay.files import project_root
@@ -284,16 +285,6 @@ def test_repeated_texts_are_counted_where_they_are_many(write):
     assert note == "train: 69 rows hold 40 distinct texts, one of them 30 times"
 
 
-def test_a_competitions_test_file_without_labels_is_left_out_and_said(write):
-    folder = write("train.csv", as_csv(numbered(60), "text,target")).parent
-    write("test.csv", "id,text\n0,one\n1,two\n")
-    dataset = load(path=str(folder))
-    assert sum(sizes(dataset).values()) == 60
-    assert any("test.csv: has no label column" in note for note in dataset.notes)
-    named = {"train_file": str(folder / "train.csv"), "test_file": str(folder / "test.csv")}
-    assert "no label column" in refusal(**named)
-
-
 def test_all_files_of_a_set_are_in_one_encoding_which_is_said_of_each(write):
     polish = [f"Zamówienie dotarło dziękuję {number}" for number in range(40)]
     rows = [(text, "abc"[number % 2]) for number, text in enumerate(polish)]
@@ -338,3 +329,77 @@ def test_a_label_spelt_as_a_list_is_its_one_element(write):
     path = write("a.csv", as_csv([*rows, ("none", "[]")]))
     assert load(path=str(path), on_bad_rows="skip").labels.names == ("bad", "good")
     assert "line 42: has no label" in refusal(path=str(path))
+
+
+@pytest.mark.parametrize("header", ["id,text", "text,target,id"])
+def test_a_test_file_of_a_competition_is_left_out_and_one_is_cut_off(header, write, tmp_path):
+    write("set/train.csv", as_csv(numbered(100), "text,target"))
+    rows = [(1, "secret")] * 20 if header == "id,text" else [("secret", ",7")] * 20
+    write("set/test.csv", as_csv(rows, header))
+    dataset = load(path=str(tmp_path / "set"))
+    what = "label column" if header == "id,text" else "labels"
+    note = f"{tmp_path / 'set' / 'test.csv'}: has no {what}, so it is left out"
+    assert note in dataset.notes
+    assert "secret" not in dataset.splits["test"]["text"].to_pylist()
+    assert len(dataset.splits["test"]) == 10
+
+
+def test_a_test_file_that_the_user_names_must_have_labels(write):
+    files = {"train_file": str(write("a.csv", as_csv(numbered(40))))}
+    message = refusal(**files, test_file=str(write("b.csv", as_csv([(1, "a")], "id,text"))))
+    assert "b.csv: has no label column among 'id', 'text'" in message
+    message = refusal(**files, test_file=str(write("c.csv", as_csv([("a", ""), ("b", "")]))))
+    assert "c.csv, line 2: has no label" in message
+
+
+def test_a_name_for_nothing_is_a_class_where_labels_names_it_and_is_not_dropped(write):
+    path = write("a.csv", as_csv(numbered(90, labels=("none", "NA", "racism"))))
+    assert "has no label (none)" in refusal(path=str(path))
+    dataset = load(path=str(path), labels=["none", "NA", "racism"], on_bad_rows="skip")
+    assert dataset.labels.names == ("none", "NA", "racism")
+    assert sum(sizes(dataset).values()) == 90
+
+
+def test_codes_and_mixtures_are_classes_where_they_are_categories(write):
+    rows = numbered(120, labels=("250", "250.0", "427.5", "unknown"))
+    dataset = load(path=str(write("a.csv", as_csv(rows))), label_type="category")
+    assert set(dataset.labels.names) == {"250", "250.0", "427.5", "unknown"}
+
+
+def test_labels_that_look_alike_are_made_one_in_all_splits(write, tmp_path):
+    write("set/train.csv", as_csv(numbered(88, labels=("good", "bad", "Good", "good"))))
+    write("set/test.csv", as_csv(numbered(9, "other", labels=("GOOD", "bad\u200b"))))
+    where = str(tmp_path / "set")
+    assert "read it as 'good' with --normalize_labels" in refusal(path=where)
+    dataset = load(path=where, normalize_labels=True)
+    assert dataset.labels.names == ("bad", "good")
+
+
+def test_a_model_reads_rows_as_those_that_it_was_trained_on(write):
+    rows = numbered(30, labels=("none", "250.0", "a,b", "a", "b", "5"))
+    path = write("a.csv", as_csv([(text, f'"{label}"') for text, label in rows]))
+    model = TrainedOn(labels=("none", "250.0", "a,b", "a", "b", "5"))
+    table, _ = load_rows(path, DataSection(), model=model)
+    assert pairs_of(table) == rows
+
+
+JOINED = "title,body,label\n" + "".join(f"t {n},b {n},{n % 2}\n" for n in range(40))
+
+
+def test_a_model_joins_the_columns_that_it_was_trained_on_and_it_is_said(write):
+    path = write("a.csv", JOINED)
+    assert "--text_column title,body joins them" in refusal(path=str(path))
+    dataset = load(path=str(path), text_column="title,body")
+    assert any("'title' and 'body', joined by a space" in note for note in dataset.notes)
+    texts, notes = load_rows(path, DataSection(), model=TrainedOn(text_column="title,body"))
+    assert texts["text"].to_pylist() == [f"t {n} b {n}" for n in range(40)]
+    assert any("joined by a space" in note for note in notes)
+    other = write("b.csv", "text,label\na,0\nb,1\n")
+    table, notes = load_rows(other, DataSection(), model=TrainedOn(text_column="title,body"))
+    assert (table["text"].to_pylist(), notes) == (["a", "b"], [])
+
+
+def test_a_second_column_of_texts_that_is_not_read_is_said(write):
+    rows = [(f"the first text {n}", f"quite another text {n},{n % 2}") for n in range(40)]
+    dataset = load(path=str(write("a.csv", as_csv(rows, "text,context,label"))))
+    assert any("'context' holds texts too" in note for note in dataset.notes)

@@ -16,6 +16,7 @@ from tests.tables_for_tests import TEXTS
 from textassay.data import json_rows
 from textassay.data.options import ReadOptions
 from textassay.data.read import read_file
+from textassay.data.trained_on import TrainedOn
 from textassay.errors import DataError
 from textassay.prediction import rows
 from textassay.prediction.rows import open_source, text_of
@@ -140,3 +141,28 @@ def test_a_file_that_may_not_be_read_is_named():
                 open_source(path)
         finally:
             os.seteuid(0)
+
+
+JOINED = TrainedOn(text_column="title,body")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "title,body\na,b\nc,\n,d\n",
+        '{"title": "a", "body": "b"}\n{"title": "c"}\n{"title": null, "body": "d"}\n',
+    ],
+)
+def test_a_model_that_was_trained_on_joined_columns_joins_them_where_they_are(content, write):
+    name = "a.csv" if content.startswith("title") else "a.jsonl"
+    source = open_source(write(name, content), model=JOINED)
+    assert source.text == "title,body"
+    assert [text_of(row, source.text)[0] for row in streamed(source)] == ["a b", "c", "d"]
+    assert open_source(write("b.csv", "text\na\nb\n"), model=JOINED).text == "text"
+
+
+def test_a_second_column_of_texts_is_noted_where_the_text_was_guessed(write):
+    rows = "".join(f"the first text {n},another text of {n}\n" for n in range(9))
+    path = write("a.csv", f"text,reply\n{rows}")
+    assert "'reply' holds texts too" in open_source(path).notes[0]
+    assert open_source(path, "text").notes == []

@@ -115,6 +115,15 @@ class DataSection(Section):
     labels: list[str] | None = Field(
         None, description="the labels that may occur, in this order; any other is an error"
     )
+    label_type: Literal["auto", "category", "number"] = Field(
+        "auto",
+        description="category: labels are names as they are written, also 250.0, 1.5 and none; "
+        "number: 1 and 1.0 are one class; auto: one class, unless a file writes one number in "
+        "several ways",
+    )
+    normalize_labels: bool = Field(
+        False, description="labels that differ by case, spaces or invisible characters are one"
+    )
     prompt: str | None = Field(
         None, description="a template with {text} and, if wanted, {class_labels}"
     )

@@ -15,6 +15,7 @@ LIST_OF_ONE = re.compile(r"^\s*\[\s*(\".*\"|'.*'|[+-]?[\d.]+)?\s*,?\s*\]\s*$", r
 # What programs write where there is no text. People who mean a word write `none`.
 MISSING = frozenset(("NaN", "nan", "None", "NULL", "null", "<NA>"))
 LIST, OBJECT, BYTES = "a list", "an object", "bytes that are not UTF-8 text"
+NUMBER = "a number"
 
 
 def text_of_value(value: Any) -> str | None:
@@ -88,12 +89,16 @@ def kind_of_value(value: Any) -> str | None:
 def text_column(values: Iterable[Any]) -> tuple[pa.Array, dict[str, int]]:
     """Return values as an array of text, and {kind: position of its first value}.
 
-    Kinds are those of `kind_of_value`. Raises UnicodeEncodeError for half of a surrogate pair.
+    Kinds are those of `kind_of_value`, and NUMBER. Raises UnicodeEncodeError for half of a
+    surrogate pair.
     """
     kinds: dict[str, int] = {}
     texts = []
     for position, value in enumerate(values):
         texts.append(text_of_value(value))
-        if kind := None if isinstance(value, str) else kind_of_value(value):
+        if isinstance(value, str):
+            continue
+        is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        if kind := NUMBER if is_number else kind_of_value(value):
             kinds.setdefault(kind, position)
     return pa.array(texts, pa.large_string()), kinds

@@ -1,24 +1,25 @@
 """Rows that can be used, and for every other one the place and the reason."""
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
 
-from textassay.data.cells import is_missing, plain_label
+from textassay.data.cells import is_missing
 from textassay.data.columns import Columns
+from textassay.data.label_values import DECIMAL, NO_LABEL, SEVERAL, WHOLE_NUMBER, LabelValues
 from textassay.data.read import AT_ONCE, BadRow, Rows
 from textassay.data.read import values as read_values
 from textassay.errors import DataError
 
-WHOLE_NUMBER = re.compile(r"^[+-]?\d+$")
-DECIMAL = re.compile(r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d+)?[eE][+-]?\d+)$")
-LIST_OF_SEVERAL = re.compile(r"^\[.*,.*\]$|^\d+(,\d+)+$", re.DOTALL)
 SHOWN = 3
 PLACES = ("label", "file", "line")
+# What to say of a kind of bad row besides, by how its reason begins.
+ADVICE = {
+    f"{NO_LABEL} (": "A class that bears such a name has to stand in --labels.",
+    SEVERAL: "If each is one class, say --label_type category.",
+}
 SCHEMA = pa.schema(
     [
         ("text", pa.large_string()),
@@ -37,11 +38,11 @@ class Usable:
     bad: list[BadRow]
 
 
-def usable_rows(rows: Rows, columns: Columns, values: Mapping[str, str] | None = None) -> Usable:
+def usable_rows(rows: Rows, columns: Columns, labels: LabelValues) -> Usable:
     """The rows of a file that have a text and a label.
 
-    `values` maps what stands in the label column to label names (from the catalog); a label that it
-    does not know is a DataError, since leaving it out would change the task.
+    A value that a catalog entry does not know is a DataError, since leaving it out would change the
+    task.
     """
     columns_found = (rows.columns[columns.text], rows.columns[columns.label], rows.lines)
     bad = list(rows.bad)
@@ -49,39 +50,22 @@ def usable_rows(rows: Rows, columns: Columns, values: Mapping[str, str] | None =
     found = zip(*map(read_values, columns_found), strict=True)
     while batch := list(islice(found, AT_ONCE)):
         good = []
-        for text, written, line in batch:
-            label = plain_label(written)
-            problem = _problem(text, label)
-            if problem or label is None:
-                bad.append(BadRow(rows.file, line, problem or "has no label"))
+        for text, label, line in batch:
+            problem = "has no text" if is_missing(text) else labels.problems.get(label)
+            if problem:
+                bad.append(BadRow(rows.file, line, problem))
+            elif label in labels.unknown:
+                expected = ", ".join(labels.expected)
+                raise DataError(
+                    f"{rows.file}, line {line}: {label.strip()[:40]!r} is no label of this data "
+                    f"set ({expected})."
+                )
             else:
-                good.append((text, _label_name(label, values, rows.file, line), rows.file, line))
+                good.append((text, labels.classes[label], rows.file, line))
         kept = zip(*good, strict=True) if good else ([], [], [], [])
         parts.append(pa.Table.from_arrays(list(map(pa.array, kept, SCHEMA.types)), schema=SCHEMA))
     bad.sort(key=lambda row: row.line)
     return Usable(pa.concat_tables(parts or [SCHEMA.empty_table()]), bad)
-
-
-def _problem(text: str | None, label: str | None) -> str | None:
-    if is_missing(text):
-        return "has no text"
-    if label is None or not label.strip() or label.strip().lower() in ("nan", "null", "none"):
-        return "has no label"
-    if LIST_OF_SEVERAL.match(label.strip()):
-        return f"carries several labels ({label.strip()[:40]}) where one is expected"
-    return None
-
-
-def _label_name(label: str, values: Mapping[str, str] | None, file: str, line: int) -> str:
-    plain = label.strip()
-    if DECIMAL.match(plain) and float(plain).is_integer():
-        plain = str(int(float(plain)))  # 1.0 is how spreadsheets write 1
-    if values is None or plain in values.values():
-        return plain
-    if plain not in values:
-        known = ", ".join(dict.fromkeys(values.values()))
-        raise DataError(f"{file}, line {line}: {plain!r} is no label of this data set ({known}).")
-    return values[plain]
 
 
 def refuse_other_labels(tables: Mapping[str, pa.Table], allowed: Sequence[str]) -> list[str]:
@@ -102,15 +86,21 @@ def refuse_other_labels(tables: Mapping[str, pa.Table], allowed: Sequence[str]) 
     ]
 
 
-def refuse_strange_labels(table: pa.Table) -> None:
-    """DataError where the labels of a table are not classes: measurements, or a mixture."""
+def refuse_strange_labels(table: pa.Table, settled: Collection[str] = ()) -> None:
+    """DataError where the labels of a table are not classes: measurements, or a mixture.
+
+    Those in `settled` are classes whatever they look like.
+    """
     places = zip(*(table[name].to_pylist() for name in PLACES), strict=True)
     numbers, words = None, None
     for label, file, line in places:
+        if label in settled:
+            continue
         if DECIMAL.match(label):
             raise DataError(
                 f"{file}, line {line}: the label {label} is a measurement, not a class; this tool "
-                "classifies. Make classes of the numbers first."
+                "classifies. Make classes of the numbers first, or, if they are names such as "
+                "codes, say --label_type category."
             )
         if WHOLE_NUMBER.match(label):
             numbers = numbers or (label, file, line)
@@ -119,7 +109,8 @@ def refuse_strange_labels(table: pa.Table) -> None:
         if numbers and words:
             raise DataError(
                 f"{words[1]}, line {words[2]}: the label {words[0]!r} is a word where line "
-                f"{numbers[2]} of {numbers[1]} has the number {numbers[0]}; write all labels alike."
+                f"{numbers[2]} of {numbers[1]} has the number {numbers[0]}; write all labels "
+                "alike, or take them as they are with --label_type category."
             )
 
 
@@ -133,11 +124,15 @@ def settle_bad_rows(bad: list[BadRow], on_bad_rows: str) -> list[str]:
     if on_bad_rows == "error":
         raise DataError(
             f"{count} cannot be used: {shown}{more}. Mend them, or leave them out with "
-            "--on_bad_rows skip."
+            f"--on_bad_rows skip.{advice_on(bad)}"
         )
-    return [f"{count} left out: {shown}{more}"]
+    return [f"{count} left out: {shown}{more}{'.' * bool(advice_on(bad))}{advice_on(bad)}"]
 
 
-def is_withheld(table: pa.Table) -> bool:
-    """Whether a split has no labels: hubs mark withheld ones with -1 in every row."""
-    return set(Counter(table["label"].to_pylist())) == {"-1"}
+def advice_on(bad: Sequence[BadRow]) -> str:
+    """What to say of the kinds of these rows, with a space before it."""
+    return "".join(
+        f" {advice}"
+        for beginning, advice in ADVICE.items()
+        if any(row.reason.startswith(beginning) for row in bad)
+    )

@@ -1,6 +1,8 @@
 """Which column is the text and which the label; a guess is said, a doubt is an error."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 
@@ -8,9 +10,13 @@ from textassay.config.names import nearest
 from textassay.data.cells import BYTES, LIST, OBJECT
 from textassay.data.known_names import LABEL_NAMES, TEXT_NAMES
 from textassay.data.read import Rows, values
+from textassay.data.words import UNSPACED
 from textassay.errors import DataError
 
 SHOWN = 8
+# Of so many values it shows whether a column holds texts: of so many words on average.
+LOOKED_AT = 200
+FREE_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,25 @@ def find_text_column(file: str, names: list[str], told: str | None = None) -> st
     return _find(file, names, "text", told, TEXT_NAMES)
 
 
+def note_unread(names: Mapping[str, Iterable[str | None]], text: str) -> list[str]:
+    """A note where other columns hold texts too; `names` are they, with some of their values."""
+    more = [name for name, cells in names.items() if name != text and _are_texts(cells)]
+    if not more:
+        return []
+    listed = " and ".join(map(repr, more[:SHOWN]))
+    return [
+        f"the text is the column {text!r} alone, and {listed} hold{'s' * (len(more) == 1)} texts "
+        f"too (--text_column {','.join([text, *more])[:80]} joins them)"
+    ]
+
+
+def _are_texts(cells: Iterable[str | None]) -> bool:
+    """Whether values are free text: mostly different, of several words or unspaced characters."""
+    found = [cell for cell in islice(filter(None, cells), LOOKED_AT) if cell.strip()]
+    words = sum(max(len(cell.split()), len(UNSPACED.findall(cell)) // 2) for cell in found)
+    return len(set(found)) > len(found) / 2 and words >= FREE_WORDS * len(found) > 0
+
+
 def parts_of(names: list[str], column: str) -> list[str]:
     """The columns that a text column consists of: itself, or those that it names by commas."""
     parts = [part.strip() for part in column.split(",")]
@@ -94,7 +119,8 @@ def _find(file: str, names: list[str], role: str, told: str | None, known: tuple
     flag = f"--{role}_column"
     if candidates:
         listed = " and ".join(repr(name) for name in candidates[:SHOWN])
-        join = f" ({flag} {candidates[0]},{candidates[1]} joins them)" if role == "text" else ""
+        both = ",".join(sorted(candidates[:2], key=names.index))
+        join = f" ({flag} {both} joins them)" if role == "text" else ""
         raise DataError(f"{file}: {listed} could each be the {role}; say which with {flag}{join}.")
     raise DataError(
         f"{file}: has no {role} column among {_listed(names)}; name it with {flag}, or, if the "
@@ -107,11 +133,12 @@ def _listed(names: list[str]) -> str:
     return ", ".join(repr(name[:30]) for name in names[:SHOWN]) + more
 
 
-def is_without_label(names: list[str], told: str | None = None) -> bool:
-    """Return True if no column could be the label: neither the one told nor one of a known name."""
-    if told is not None:
-        return told not in names
-    return not _in_any_case(names, ("label", *LABEL_NAMES))
+def label_column_of(rows: Rows, told: str | None = None) -> str | None:
+    """The column of the label by the same rules; None where there is none."""
+    names = list(rows.columns)
+    if told not in names if told else not _in_any_case(names, ("label", *LABEL_NAMES)):
+        return None
+    return _find(rows.file, names, "label", told, LABEL_NAMES)
 
 
 def _in_any_case(names: list[str], wanted: tuple[str, ...]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from textassay.data.clean import WHOLE_NUMBER
+from textassay.data.label_values import WHOLE_NUMBER, lookalike_key
 from textassay.errors import DataError
 
 
@@ -55,9 +55,12 @@ def refuse_unknown_labels(split: str, labels: set[str], known: LabelMap) -> None
     """DataError where a split has labels that no training row has."""
     unknown = sorted(labels - set(known.names))
     if unknown:
-        listed = ", ".join(repr(name) for name in unknown[:10])
+        listed = ", ".join(repr(name[:40]) for name in unknown[:10])
+        alike = {lookalike_key(name): name for name in known.names}
+        meant = alike.get(lookalike_key(unknown[0]))
+        read_as = f", or read it as {meant!r} with --normalize_labels" if meant else ""
         raise DataError(
             f"{split}: the label{'s' if len(unknown) > 1 else ''} {listed} stand"
             f"{'' if len(unknown) > 1 else 's'} there and not in train, which has "
-            f"{', '.join(known.names)}; mend the label or add training rows."
+            f"{', '.join(known.names)[:200]}; mend the label or add training rows{read_as}."
         )

@@ -10,27 +10,35 @@ import pyarrow as pa
 from textassay.config.schema import DataSection
 from textassay.data.catalog import Entry, Form, read_entry
 from textassay.data.clean import (
-    SHOWN,
-    is_withheld,
     refuse_other_labels,
     refuse_strange_labels,
     settle_bad_rows,
     usable_rows,
 )
-from textassay.data.columns import find_columns, is_without_label
+from textassay.data.columns import find_columns, label_column_of, note_unread, parts_of
 from textassay.data.hub import read_hub
+from textassay.data.label_values import LabelColumn, LabelRules, LabelValues, read_label_values
 from textassay.data.labels import LabelMap, refuse_unknown_labels
 from textassay.data.layout import find_splits
 from textassay.data.options import ReadOptions
 from textassay.data.read import BadRow, Rows, read_file, read_files, values
-from textassay.data.split import cut, distinct_texts, overlap, refuse_lonely_labels, sample
+from textassay.data.split import cut, refuse_lonely_labels
+from textassay.data.split_checks import (
+    SPLITS,
+    count_overlaps,
+    count_texts,
+    file_of,
+    labels_of,
+    refuse_identical,
+    sample_splits,
+)
+from textassay.data.trained_on import TrainedOn
 from textassay.errors import DataError, UsageError
 from textassay.files import sha256_text, sha256_texts
 
-SPLITS = ("train", "validation", "test")
 LONGEST_HUB_NAME = 96
-# A share of repeated texts that needs no mention.
-STRAY = 0.01
+# What stands in place of the labels of a test split that a competition publishes without them.
+WITHHELD, NOTHING = {"-1"}, {None, ""}
 
 
 @dataclass
@@ -52,11 +60,11 @@ class Dataset:
         return sha256_text(*(self.fingerprint(split) for split in sorted(self.splits)))
 
 
-def load_dataset(section: DataSection) -> Dataset:
+def load_dataset(section: DataSection, model: TrainedOn | None = None) -> Dataset:
     """Read, check and split the data of a job.
 
-    Raises DataError (file, line, reason) for data that cannot be used and UsageError for a section
-    that names none.
+    `model` is the one that is to judge them, if there is one. Raises DataError (file, line, reason)
+    for data that cannot be used and UsageError for a section that names none.
     """
     entry = read_entry(section.name) if section.name else None
     name = entry.name if entry else _plain_name(section)
@@ -64,35 +72,38 @@ def load_dataset(section: DataSection) -> Dataset:
     notes = [f"{rows.file}: {note}" for split in files.values() for rows in split
              for note in rows.notes]  # fmt: skip
     first_file = files["train"][0].file
-    notes += _leave_out_unlabelled_test(files, section, form)
-    tables, bad = _clean(files, section, form, entry)
+    notes += _leave_out_unlabelled(files, section, form)
+    notes += _note_columns(files["train"][0], section, form, model)
+    tables, bad, meant = _clean(files, section, form, entry, model)
+    notes += meant.notes
     notes += settle_bad_rows(bad, section.on_bad_rows)
-    notes += _leave_out_withheld(tables)
-    _refuse_unusable(tables, first_file)
-    _refuse_identical(tables)
-    notes += _count_overlaps(tables)
+    _refuse_unusable(tables, first_file, meant.settled)
+    refuse_identical(tables)
+    notes += count_overlaps(tables)
     if section.labels:
         notes += refuse_other_labels(tables, section.labels)
     seed = _split_seed(section, entry)
     notes += _cut_missing_splits(tables, section, seed)
-    found = _labels(tables["train"])
+    found = labels_of(tables["train"])
     order = section.labels or (entry.order(found) if entry else None)
     labels = LabelMap.from_labels(found, order)
     for split in ("validation", "test"):
-        refuse_unknown_labels(_where(tables[split], split), _labels(tables[split]), labels)
-    notes += _sample(tables, section.max_samples, seed)
-    notes += _count_texts(tables, labels)
+        refuse_unknown_labels(file_of(tables[split], split), labels_of(tables[split]), labels)
+    notes += sample_splits(tables, section.max_samples, seed)
+    notes += count_texts(tables, labels)
     return Dataset(name, {split: tables[split] for split in SPLITS}, labels, notes)
 
 
 def load_rows(
-    path: Path, section: DataSection, entry: Entry | None = None
+    path: Path, section: DataSection, entry: Entry | None = None, model: TrainedOn | None = None
 ) -> tuple[pa.Table, list[str]]:
     """The usable rows of one file, no splits made, and what was noted: to evaluate on any data."""
     form = entry.local if entry else Form()
     rows = read_file(path, ReadOptions.of(section, form.column_names))
     notes = [f"{rows.file}: {note}" for note in rows.notes]
-    tables, bad = _clean({"rows": [rows]}, section, form, entry)
+    notes += _note_columns(rows, section, form, model)
+    tables, bad, meant = _clean({"rows": [rows]}, section, form, entry, model)
+    notes += meant.notes
     notes += settle_bad_rows(bad, section.on_bad_rows)
     return tables["rows"], notes
 
@@ -156,60 +167,99 @@ def _read_paths(paths: dict[str, list[Path]], options: ReadOptions) -> dict[str,
     return {split: [next(found) for _ in of] for split, of in paths.items()}
 
 
-def _leave_out_unlabelled_test(
+def _clean(
+    files: dict[str, list[Rows]],
+    section: DataSection,
+    form: Form,
+    entry: Entry | None,
+    model: TrainedOn | None,
+) -> tuple[dict[str, pa.Table], list[BadRow], LabelValues]:
+    """A table for each split. Takes the rows out of `files`, so that they stand in memory once."""
+    model = model or TrainedOn()
+    found = [
+        (
+            split,
+            rows,
+            find_columns(
+                rows,
+                section.text_column or form.text or model.text_column_in(rows.columns),
+                section.label_column or form.label,
+            ),
+        )
+        for split, of in files.items()
+        for rows in of
+    ]
+    files.clear()
+    meanings = entry.values(form) if entry else None
+    if meanings is not None:  # a ClassLabel column has names in place of the numbers
+        numbered = [pair for _, rows, names in found
+                    for pair in enumerate(rows.class_names.get(names.label, ()))]  # fmt: skip
+        meanings |= {name: meanings[str(n)] for n, name in numbered if str(n) in meanings}
+    rules = LabelRules(
+        label_type=section.label_type,
+        normalize=section.normalize_labels,
+        known=[*model.labels, *(section.labels or ()), *(entry.labels if entry else ())],
+        meanings=meanings,
+    )
+    meant = read_label_values(
+        [LabelColumn.of(rows, names.label) for _, rows, names in found], rules
+    )
+    cleaned: dict[str, list[pa.Table]] = {}
+    bad: list[BadRow] = []
+    while found:
+        usable = usable_rows(*found[0][1:], meant)
+        cleaned.setdefault(found.pop(0)[0], []).append(usable.table)
+        bad += usable.bad
+    return {split: pa.concat_tables(of) for split, of in cleaned.items()}, bad, meant
+
+
+def _note_columns(
+    rows: Rows, section: DataSection, form: Form, model: TrainedOn | None
+) -> list[str]:
+    """Which columns are the text, where that is not plain."""
+    told = section.text_column or form.text or (model or TrainedOn()).text_column_in(rows.columns)
+    names = find_columns(rows, told, section.label_column or form.label)
+    if told is None:
+        others = {name: values(column) for name, column in rows.columns.items()
+                  if name != names.label}  # fmt: skip
+        return [f"{rows.file}: {note}" for note in note_unread(others, names.text)]
+    parts = parts_of([name for name in rows.columns if name != names.text], names.text)
+    listed = " and ".join(map(repr, parts))
+    return [f"{rows.file}: the text is {listed}, joined by a space"] if len(parts) > 1 else []
+
+
+def _leave_out_unlabelled(
     files: dict[str, list[Rows]], section: DataSection, form: Form
 ) -> list[str]:
-    """Leave out a test split that nobody named and that has no label column, as competitions do."""
-    label = section.label_column or form.label
-    if section.test_file or "test" not in files or len(files) == 1:
+    """Take out a test split without labels, as competitions publish it; a note that says so.
+
+    A file that the user names as the test rows must have them.
+    """
+    told = section.label_column or form.label
+    columns = [(rows, label_column_of(rows, told)) for rows in files.get("test", ())]
+    labels = {value for rows, name in columns if name for value in values(rows.columns[name])}
+    if (
+        not columns
+        or len(files) == 1
+        or (section.test_file and labels != WITHHELD)
+        or labels - WITHHELD - NOTHING
+    ):
         return []
-    if not all(is_without_label(list(rows.columns), label) for rows in files["test"]):
-        return []
-    file = files.pop("test")[0].file
-    return [f"{file}: has no label column, so it is left out"]
+    del files["test"]
+    if not labels & WITHHELD:
+        what = "labels" if any(name for _, name in columns) else "label column"
+        return [f"{columns[0][0].file}: has no {what}, so it is left out"]
+    return ["the published test split has its labels withheld (-1), so it is left out"]
 
 
-def _clean(
-    files: dict[str, list[Rows]], section: DataSection, form: Form, entry: Entry | None
-) -> tuple[dict[str, pa.Table], list[BadRow]]:
-    """A table for each split. Takes the rows out of `files`, so that they stand in memory once."""
-    meanings = entry.values(form) if entry else None
-    tables, bad = {}, []
-    for split in list(files):
-        cleaned = []
-        for rows in files.pop(split):
-            columns = find_columns(
-                rows, section.text_column or form.text, section.label_column or form.label
-            )
-            names = rows.class_names.get(columns.label, [])
-            known = meanings and meanings | {
-                name: meanings[str(number)]
-                for number, name in enumerate(names)
-                if str(number) in meanings
-            }
-            withheld = split == "test" and set(rows.columns[columns.label].to_pylist()) == {"-1"}
-            usable = usable_rows(rows, columns, None if withheld else known)
-            cleaned.append(usable.table)
-            bad += usable.bad
-        tables[split] = pa.concat_tables(cleaned)
-    return tables, bad
-
-
-def _leave_out_withheld(tables: dict[str, pa.Table]) -> list[str]:
-    if "test" in tables and len(tables["test"]) and is_withheld(tables["test"]):
-        del tables["test"]
-        return ["the published test split has its labels withheld (-1), so it is left out"]
-    return []
-
-
-def _refuse_unusable(tables: dict[str, pa.Table], file: str) -> None:
+def _refuse_unusable(tables: dict[str, pa.Table], file: str, settled: set[str]) -> None:
     if not len(tables["train"]):
         raise DataError(f"{file}: no usable row is left for training.")
     for table in tables.values():
-        refuse_strange_labels(table)
-    found = _labels(tables["train"])
+        refuse_strange_labels(table, settled)
+    found = labels_of(tables["train"])
     if len(found) < 2:
-        where = _where(tables["train"], "train")
+        where = file_of(tables["train"], "train")
         raise DataError(
             f"{where}: every row has the label {found.pop()!r}; there is nothing to learn."
         )
@@ -228,7 +278,7 @@ def _cut_missing_splits(tables: dict[str, pa.Table], section: DataSection, seed:
         tables["train"] = tables["train"].take(stay)
         notes.append(f"{split}: {len(gone):,} rows cut off train (stratified, split seed {seed})")
         if not len(gone):
-            where = _where(tables["train"], "train")
+            where = file_of(tables["train"], "train")
             raise DataError(
                 f"{where}: has too few rows to cut {split} rows off; add rows or name a {split} "
                 "file."
@@ -236,77 +286,7 @@ def _cut_missing_splits(tables: dict[str, pa.Table], section: DataSection, seed:
     return notes
 
 
-def _refuse_identical(tables: dict[str, pa.Table]) -> None:
-    train = tables["train"]
-    for split in ("validation", "test"):
-        other = tables.get(split)
-        if other is not None and len(other) == len(train) and overlap(other, train) == len(other):
-            raise DataError(
-                f"{_where(other, split)}: every {split} row also stands in train, so its score "
-                "would say nothing; name another file, or leave it out to have it cut off train."
-            )
-
-
-def _count_overlaps(tables: dict[str, pa.Table]) -> list[str]:
-    """Texts that stand in two published splits; what we cut off ourselves has none."""
-    notes = []
-    for inner, outer in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if inner not in tables or outer not in tables:
-            continue
-        shared = overlap(tables[inner], tables[outer])
-        if shared:
-            notes.append(
-                f"overlap: {shared:,} of {len(tables[inner]):,} {inner} rows have a text that also "
-                f"stands in {outer}"
-            )
-    return notes
-
-
-def _sample(tables: dict[str, pa.Table], rows: int | None, seed: int) -> list[str]:
-    if rows is None:
-        return []
-    notes = []
-    for split in SPLITS:
-        labels = len(_labels(tables[split]))
-        if rows < labels:
-            raise UsageError(
-                f"data.max_samples: {rows} rows cannot hold the {labels} labels of {split}; name "
-                f"{labels} or more."
-            )
-        before = len(tables[split])
-        tables[split] = sample(tables[split], rows, seed)
-        if len(tables[split]) < before:
-            notes.append(f"{split}: {len(tables[split]):,} of {before:,} rows (max_samples)")
-    return notes
-
-
-def _count_texts(tables: dict[str, pa.Table], labels: LabelMap) -> list[str]:
-    """Splits with fewer texts than rows, where repeats are more than stray, and without a label."""
-    notes = []
-    for split in SPLITS:
-        rows = len(tables[split])
-        distinct, most = distinct_texts(tables[split])
-        if rows - distinct > STRAY * rows:
-            notes.append(
-                f"{split}: {rows:,} rows hold {distinct:,} distinct texts, one of them {most:,} "
-                "times"
-            )
-        absent = [name for name in labels.names if name not in _labels(tables[split])]
-        if absent:
-            shown = ", ".join(absent[:SHOWN]) + (" …" if len(absent) > SHOWN else "")
-            notes.append(f"{split}: no row has the label {shown}, so its scores say nothing of it")
-    return notes
-
-
 def _split_seed(section: DataSection, entry: Entry | None) -> int:
     if section.split_seed is not None:
         return section.split_seed
     return entry.split_seed if entry else 0
-
-
-def _labels(table: pa.Table) -> set[str]:
-    return set(table["label"].unique().to_pylist())
-
-
-def _where(table: pa.Table, split: str) -> str:
-    return str(table["file"][0]) if len(table) else split

@@ -17,6 +17,7 @@ import pyarrow as pa
 from textassay.data.clean import usable_rows
 from textassay.data.columns import Columns, parts_of
 from textassay.data.encoding import shown
+from textassay.data.label_values import LabelColumn, LabelRules, read_label_values
 from textassay.data.read import Rows, values
 from textassay.errors import DataError, UsageError
 
@@ -39,6 +40,7 @@ class Choices(NamedTuple):
     conflicts: str = "keep"
     keep_duplicates: bool = False
     mask_emoticons: bool = False
+    labels: LabelRules = LabelRules()
 
 
 # What is the matter with a row: the kind, the reason in its case, whether it is left out.
@@ -66,7 +68,7 @@ class Tidied:
     """What becomes of `rows`: the positions that stay, and all columns as they are to be read back.
 
     `mended`: the text and the label column, if a cell of it changed; `usable`: how many rows have a
-    text and a label, by label.
+    text and a label, by label; `notes`: what was found among the labels.
     """
 
     rows: Rows
@@ -76,6 +78,7 @@ class Tidied:
     columns: dict[str, pa.ChunkedArray]
     touched: list[Touched]
     usable: Counter[str]
+    notes: list[str]
 
 
 def refuse_doubtful_letters(rows: Rows) -> None:
@@ -110,7 +113,9 @@ def tidy(rows: Rows, names: Columns, choices: Choices) -> Tidied:
         names.text: _column(text for text, _ in mended),
         names.label: _column(label and repair(label)[0] for label in written),
     }
-    usable = usable_rows(replace(rows, columns=columns, bad=[]), names)
+    repaired = replace(rows, columns=columns, bad=[])
+    meant = read_label_values([LabelColumn.of(repaired, names.label)], choices.labels)
+    usable = usable_rows(repaired, names, meant)
     labels = dict(zip(values(usable.table["line"]), values(usable.table["label"]), strict=True))
     cells = zip(values(rows.lines), values(columns[names.label]), strict=True)
     columns[names.label] = _column(labels.get(line, label) for line, label in cells)
@@ -128,7 +133,8 @@ def tidy(rows: Rows, names: Columns, choices: Choices) -> Tidied:
     columns = {name: column.take(stay) for name, column in columns.items()}
     changed = [name for name in (names.text, names.label)
                if not columns[name].equals(rows.columns[name].take(stay))]  # fmt: skip
-    return Tidied(rows, names, changed, stay, columns, touched, Counter(labels.values()))
+    sizes = Counter(labels.values())
+    return Tidied(rows, names, changed, stay, columns, touched, sizes, meant.notes)
 
 
 def _column(cells: Iterable[str | None]) -> pa.ChunkedArray:

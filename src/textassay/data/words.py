@@ -15,6 +15,11 @@ _WORD = regex.compile(
     rf"[\p{{L}}\p{{N}}_](?:[\p{{L}}\p{{N}}_\u200c\u200d]|{_MARKS})+", regex.VERSION1
 )
 
+# Scripts that write no spaces between words: Japanese and Chinese, Thai and Lao, Burmese, Khmer.
+UNSPACED = re.compile(
+    r"[\u3040-\u9fff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+)
+
 
 def normalized(text: str) -> str:
     """The text by which rows count as the same: NFKC, lower case, letters and digits only.

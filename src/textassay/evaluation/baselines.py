@@ -1,18 +1,11 @@
 """What a tuned model has to beat, on the same rows: the majority class, and TF-IDF."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from textassay.data.words import words
+from textassay.data.words import UNSPACED, words
 from textassay.errors import first_line
-
-# Scripts that write no spaces between words; their texts are cut into characters: Japanese and
-# Chinese, Thai and Lao, Burmese, Khmer.
-UNSPACED = re.compile(
-    r"[\u3040-\u9fff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
-)
 
 
 class NotFittedError(Exception):

@@ -19,6 +19,7 @@ from textassay.data.catalog import read_entry
 from textassay.data.labels import LabelMap
 from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import overlap
+from textassay.data.trained_on import TrainedOn, trained_on
 from textassay.errors import DataError, GateError, TextassayError, UsageError
 from textassay.models.classifier import BuiltClassifier, build_classifier
 from textassay.models.heads import LABEL_SCORING
@@ -172,13 +173,14 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
             f"{tuned.folder}: stands in no run ({CONFIG} is not beside it), so its test rows are "
             "not known; name a run's directory, or rows with --data_path or --data_name."
         )
-    section = data or (tuned.run.data if tuned.run else DataSection())
+    section = as_trained(data, tuned.run)
+    model = trained_on(tuned.folder) if data else None
     if data is not None and data.path and os.path.isfile(data.path):  # noqa: PTH113 (long names)
         if split:
             raise UsageError(f"--split: {data.path} is a file, which is used whole; leave it out.")
-        selection = _whole_file(Path(data.path), data)
+        selection = _whole_file(Path(data.path), section, model)
     else:
-        dataset, split = load_dataset(section), split or "test"
+        dataset, split = load_dataset(section, model), split or "test"
         for note in dataset.notes:
             warn(note)
         selection = Selection(
@@ -190,6 +192,14 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
         )
     _refuse_strange_labels(selection.table, tuned)
     return selection
+
+
+def as_trained(data: DataSection | None, run: StoredRun | None) -> DataSection:
+    """The rows that `data` names, their labels read as those of the run were, else the run's."""
+    if data is None or run is None:
+        return data or (run.data if run else DataSection())
+    told = {"label_type": run.data.label_type, "normalize_labels": run.data.normalize_labels}
+    return data.model_copy(update={k: v for k, v in told.items() if k not in data.model_fields_set})
 
 
 def training_notes(letter: str, contender: Contender, selection: Selection) -> list[str]:
@@ -261,8 +271,8 @@ def _base_of(tuned: Contender, base: str | None) -> Source:
     )
 
 
-def _whole_file(path: Path, data: DataSection) -> Selection:
-    table, notes = load_rows(path, data, read_entry(data.name) if data.name else None)
+def _whole_file(path: Path, data: DataSection, model: TrainedOn | None) -> Selection:
+    table, notes = load_rows(path, data, read_entry(data.name) if data.name else None, model)
     for note in notes:
         warn(note)
     return Selection(path.name, None, table, None, None)

@@ -13,8 +13,9 @@ from textassay.console import warn
 from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import sample
 from textassay.data.token_ids import encode_texts
+from textassay.data.trained_on import trained_on
 from textassay.errors import DataError, UsageError
-from textassay.evaluation.contenders import run_around
+from textassay.evaluation.contenders import as_trained, run_around
 
 # So many texts are compared, all there are if there are fewer.
 PROOF_ROWS = 256
@@ -50,13 +51,13 @@ def find_proof_rows(
                 "to compare on; name rows with --data_path."
             )
         return ProofRows("the probe of its hallmark", list(texts))
-    section = data or (run.data if run else DataSection())
+    section, model = as_trained(data, run), trained_on(folder) if data else None
     if data is not None and data.path and os.path.isfile(data.path):  # noqa: PTH113 (long names)
-        table, notes = load_rows(Path(data.path), data)
+        table, notes = load_rows(Path(data.path), section, None, model)
         for note in notes:
             warn(note)
         return ProofRows(f"{data.path}, the whole file", _some(table), table)
-    dataset = load_dataset(section)
+    dataset = load_dataset(section, model)
     for note in dataset.notes:
         warn(note)
     validation = dataset.splits["validation"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textassay.console import say, tell, warn
 from textassay.data.options import ReadOptions
 from textassay.data.tidy_report import refuse_outputs
+from textassay.data.trained_on import trained_on
 from textassay.errors import UsageError
 from textassay.prediction import pipes, terminal
 from textassay.prediction.answers import Choices, refuse_choices
@@ -85,7 +86,9 @@ def answer_people(ask: Ask, texts: Sequence[str], interactive: bool) -> None:
 
 def answer_pipe(ask: Ask, text_column: str | None, on_bad_rows: str) -> None:
     """Answer JSON lines of standard input on standard output."""
-    pipes.answer_pipe(ask.load(), ask.choices, text_column, on_bad_rows)
+    artifact = find_artifact(ask.model, ask.backend)
+    model = trained_on(artifact)
+    pipes.answer_pipe(ask.load(artifact), ask.choices, text_column, on_bad_rows, model)
 
 
 def answer_file(
@@ -102,7 +105,7 @@ def answer_file(
     if to_file:
         refuse_outputs(path, to_file, [], force)
     artifact = find_artifact(ask.model, ask.backend)
-    source = open_source(path, text_column, options)
+    source = open_source(path, text_column, options, trained_on(artifact))
     for note in source.notes:
         warn(f"{path}: {note}")
     settle_bad_rows(source, on_bad_rows)

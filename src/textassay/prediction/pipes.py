@@ -11,6 +11,7 @@ from textassay.console import warn
 from textassay.data.columns import find_text_column
 from textassay.data.json_rows import parse_line
 from textassay.data.read import BadRow
+from textassay.data.trained_on import TrainedOn
 from textassay.errors import DataError
 from textassay.prediction.answers import Choices, answer, keys, no_answer
 from textassay.prediction.files import answer_window
@@ -28,7 +29,11 @@ LONGEST_LINE = 1 << 26
 
 
 def answer_pipe(
-    classifier: "Classifier", choices: Choices, text_column: str | None, on_bad_rows: str
+    classifier: "Classifier",
+    choices: Choices,
+    text_column: str | None,
+    on_bad_rows: str,
+    model: TrainedOn | None = None,
 ) -> None:
     """Answer every line of standard input on standard output, in order, until the input ends.
 
@@ -40,7 +45,7 @@ def answer_pipe(
         for lines in waiting_lines(sys.stdin.fileno()):
             rows = []
             for number, line in lines:
-                row, text_column = _read(number, line, text_column, choices)
+                row, text_column = _read(number, line, text_column, choices, model)
                 rows.append((row, *text_of(row, text_column or "text")))
             usable = [text for _, text, problem in rows if problem is None]
             found = iter(classifier.predict_proba(usable))
@@ -93,7 +98,9 @@ def waiting_lines(descriptor: int) -> Iterator[list[tuple[int, bytes]]]:
         yield lines[start : start + LINES_AT_ONCE]
 
 
-def _read(number: int, line: bytes, column: str | None, choices: Choices) -> tuple[Row, str | None]:
+def _read(
+    number: int, line: bytes, column: str | None, choices: Choices, model: TrainedOn | None
+) -> tuple[Row, str | None]:
     """The row on a line, and the text's column: once an object has shown it, all have it there."""
     try:
         item, problem = parse_line(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -107,7 +114,8 @@ def _read(number: int, line: bytes, column: str | None, choices: Choices) -> tup
         kept = {name: value for name, value in row.cells.items() if name != clash}
         return Row(number, kept, f"has {clash!r} already, as the answers have (--prefix)"), column
     if column is None and row.cells and row.problem is None:
-        column = find_text_column(f"{NAME}, line {number}", list(row.cells))
+        told = model.text_column_in(row.cells) if model else None
+        column = find_text_column(f"{NAME}, line {number}", list(row.cells), told)
     return row, column
 
 

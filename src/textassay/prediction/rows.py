@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from textassay.data.cells import MISSING, kind_of_value, text_of_value
 from textassay.data.clean import SHOWN
-from textassay.data.columns import find_text_column, joined_text, parts_of
+from textassay.data.columns import find_text_column, joined_text, note_unread
 from textassay.data.delimited import Dialect
 from textassay.data.dialect import find_dialect
 from textassay.data.encoding import Encoding, find_encoding
@@ -26,6 +26,7 @@ from textassay.data.read import (
     refuse_file,
     unreadable_parquet,
 )
+from textassay.data.trained_on import TrainedOn
 from textassay.errors import DataError
 
 # A window ends with whichever comes first. So many characters are about a million tokens, which a
@@ -74,12 +75,15 @@ class Source:
 
 
 def open_source(
-    path: Path, text_column: str | None = None, options: ReadOptions | None = None
+    path: Path,
+    text_column: str | None = None,
+    options: ReadOptions | None = None,
+    model: TrainedOn | None = None,
 ) -> Source:
     """Read a csv, tsv, json, jsonl or parquet file through, as `read_file` would.
 
-    The text's column is `text_column`, else found by its name. Raises DataError where the file as a
-    whole cannot be used.
+    The text's column is `text_column`, else the one that `model` was trained on, else found by its
+    name. Raises DataError where the file as a whole cannot be used.
     """
     options = options or ReadOptions()
     refuse_file(path)
@@ -88,7 +92,12 @@ def open_source(
     names = names or list(
         dict.fromkeys(name for window in windows() for row in window.rows for name in row.cells)
     )
-    text = find_text_column(str(path), names, text_column)
+    told = text_column or (model.text_column_in(names) if model else None)
+    text = find_text_column(str(path), names, told)
+    if told is None:
+        first = [row.cells for row in next(iter(windows()), Window([])).rows]
+        seen = {name: [c for row in first if isinstance(c := row.get(name), str)] for name in names}
+        notes = [*notes, *note_unread(seen, text)]
     count = bad_rows = 0
     bad: list[BadRow] = []
     missing: list[int] = []
@@ -115,7 +124,8 @@ def text_of(row: Row, column: str) -> tuple[str, str | None]:
 
     `column` may name several by commas, whose texts are joined.
     """
-    cells = [row.cells.get(part) for part in parts_of(list(row.cells), column)]
+    parts = [column] if column in row.cells else [part.strip() for part in column.split(",")]
+    cells = [row.cells.get(part) for part in parts]
     kind = next(filter(None, map(kind_of_value, cells)), None)
     texts = [text_of_value(cell) for cell in cells]
     text = texts[0] if len(texts) == 1 else joined_text(tuple(texts))

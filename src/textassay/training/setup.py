@@ -15,10 +15,11 @@ from textassay.console import say, warn
 from textassay.data.encode import encode
 from textassay.data.load import Dataset, load_dataset
 from textassay.data.prompt import Prompt
+from textassay.data.trained_on import TEXT_COLUMN
 from textassay.models.classifier import build_classifier, count_parameters
 from textassay.models.device import describe_device, find_device, find_precision
 from textassay.models.methods import attach, refuse_unmergeable
-from textassay.models.source import Source, find_model
+from textassay.models.source import SETTINGS_KEY, Source, find_model
 from textassay.training.arguments import training_arguments
 from textassay.training.distillation import Distillation, prepare_distillation
 from textassay.training.inputs import find_inputs, has_weights, refuse_changed_inputs
@@ -97,6 +98,8 @@ def assemble(run: Run) -> Setup:
     whole = job.method.settings().get("modules_to_save") or []
     with built_whole(arguments):
         built = build_classifier(base, dataset.labels, job.model, prompt, whole)
+        if job.data.text_column:  # so that whoever gives the model a file need not know it
+            getattr(built.model.config, SETTINGS_KEY)[TEXT_COLUMN] = job.data.text_column
         model = attach(built, job.method, base.name, base.revision)
     if job.launcher == "deepspeed":
         refuse_unsaved(model)
