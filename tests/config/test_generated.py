@@ -1,5 +1,8 @@
 """The generated tables say what the libraries and the schema say now."""
 
+from pathlib import Path
+from typing import Literal
+
 from textassay.config import flag_table, generate, library_fields
 
 AGAIN = "run `python -m textassay.config.generate`"
@@ -22,9 +25,11 @@ def test_no_flag_stands_for_two_settings():
     assert len(flags) == len(set(flags))
 
 
-def test_the_kind_of_a_field_is_the_plainest_that_it_admits():
+def test_the_kind_of_a_field_names_all_that_it_admits():
     kinds = {
-        bool: "bool", int | None: "int", float: "float", int | float: "float", str: "any",
-        list[str] | str: "list", set[int]: "list", dict | str: "any", bool | str: "any",
+        bool: "bool", int | None: "int", float: "float", int | float: "int|float", str: "str",
+        list[str] | str: "list|str", set[str]: "list", dict[str, int] | str | None: "dict",
+        bool | Literal["gaussian"]: "bool|str", list[int] | int: "int|list[int]",
+        list[tuple[int, int]]: "list", Path: "any", dict | Path: "any",
     }  # fmt: skip
     assert {annotation: generate.kind_of(annotation) for annotation in kinds} == kinds

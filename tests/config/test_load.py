@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from textassay.config.job_yaml import read_yaml
 from textassay.config.load import flatten, resolve_job
-from textassay.config.schema import ELSEWHERE, FULL_RATE, SECTIONS, Job
+from textassay.config.schema import FULL_RATE, SECTIONS, Job
+from textassay.config.trainer_fields import ELSEWHERE
 from textassay.errors import UsageError
 from textassay.files import project_root
 
@@ -310,3 +311,29 @@ def test_a_folder_in_the_place_of_a_job_is_data(tmp_path):
 @pytest.mark.parametrize("name", ["../outside", "a/b", "", " "])
 def test_a_name_that_would_leave_the_folder_of_runs_is_refused(name):
     assert "name" in refusal(flags={"name": name})
+
+
+@pytest.mark.parametrize("value", ["1", "1.5", "true"])
+def test_a_label_that_is_no_text_is_refused_with_the_quotes_it_needs(value, write):
+    said = refusal(job_file=write("my.yaml", f"data: {{labels: [a, {value}]}}"))
+    assert f"data.labels: {value} is no text here; put quotes round it" in said
+
+
+def test_a_setting_that_stands_in_its_section_and_at_the_top_is_refused(write):
+    job = write("my.yaml", "training.max_steps: 3\ntraining: {max_steps: 4}")
+    assert "training.max_steps stands in its section, and once more at the top" in refusal(
+        job_file=job
+    )
+    alone, _ = resolve(job_file=write("alone.yaml", "training.max_steps: 3"))
+    assert alone.training.max_steps == 3
+
+
+@pytest.mark.parametrize("first", ["bf16: true", "fp16: true", "precision: bf16"])
+@pytest.mark.parametrize("later", [{"training.precision": "fp32"}, {"training.bf16": "false"}])
+def test_a_later_source_overrules_a_precision_by_any_of_its_names(first, later, write):
+    job = write("my.yaml", f"training: {{{first}}}")
+    assert resolve(later, job_file=job)[0].training.precision == "fp32"
+
+
+def test_a_long_value_is_not_shown_whole():
+    assert len(refusal(flags={"training.learning_rate": "9" * 10_000 + "x"})) < 600

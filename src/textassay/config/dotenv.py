@@ -5,9 +5,23 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from textassay.config.homes import keys_of_variables
+from textassay.config.names import nearest
+from textassay.config.schema import Job
 from textassay.errors import UsageError
 
 PREFIX = "TEXTASSAY_"
+# Those that are no settings (docs/configuration.md, docs/docker.md, docs/slurm.md).
+VARIABLES = {
+    PREFIX + name
+    for name in (
+        "CACHE", "CI", "COMMIT", "DATA_DIR", "DOCKER_HOST", "HOME", "PYTHON", "REAL_DATA",
+        "SAVE_SECONDS", "THREADS_REASON", "THREADS_SET", "TORCH_INDEX",
+        "BASE_IMAGE", "BUILD_FLAGS", "CPU_IMAGE", "CUDA_IMAGE",
+        "SLURM_IMAGE", "SLURM_MODULES", "SLURM_MOUNTS", "SLURM_PYTHON", "SLURM_RUNTIME",
+        "SLURM_SCRATCH", "SLURM_SITE",
+    )
+}  # fmt: skip
 REFERENCE = re.compile(r"\$\{(\w+)\}")
 ENCODING = "utf-8-sig"  # Notepad puts a byte-order mark before the first name
 
@@ -77,3 +91,18 @@ def settings_in(variables: Mapping[str, str]) -> dict[str, str]:
         if name.startswith(PREFIX) and separator and value != "":
             found[f"{section}.{key}"] = value
     return found
+
+
+def refuse_unknown(variables: Mapping[str, str], source: str) -> None:
+    """UsageError for a variable that begins with TEXTASSAY_ and that nothing reads."""
+    for name in variables:
+        if name.startswith(PREFIX) and "__" not in name and name not in VARIABLES:
+            raise UsageError(f"{source}: {name} is not a variable of textassay; {_advice(name)}")
+
+
+def _advice(name: str) -> str:
+    """What was meant: a setting with one underscore too few, above all."""
+    if (flag := name.removeprefix(PREFIX).lower()) in Job.model_fields:
+        return f"use the flag --{flag}."
+    settings = {f"{PREFIX}{key.replace('.', '__').upper()}" for key in keys_of_variables()}
+    return nearest(name, [*settings, *VARIABLES])

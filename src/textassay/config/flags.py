@@ -1,6 +1,5 @@
 """Command lines made from the schema: every setting is a flag, with `-` or `_`."""
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from textassay.config.aliases import ALIASES, PRECISION_FLAGS, keys_of_flags
 from textassay.config.flag_table import FLAGS
 from textassay.console import SPELLING, reports_errors
+from textassay.errors import UsageError
 from textassay.stopping import heeding_signals
 
 if TYPE_CHECKING:
@@ -17,23 +18,9 @@ if TYPE_CHECKING:
     from textassay.config.runs import Run
     from textassay.config.schema import Job
 
-# What people type elsewhere, and the settings it stands for here.
-ALIASES = {
-    "num_epochs": "training.num_train_epochs",
-    "epochs": "training.num_train_epochs",
-    "batch_size": "training.per_device_train_batch_size",
-    "model_path": "model.model_name_or_path",
-    "model_max_length": "model.max_seq_length",
-    "max_length": "model.max_seq_length",
-    "dataset_name": "data.path",
-    "student": "model.model_name_or_path",
-    "unlabelled": "distillation.unlabelled_files",
-    "seed": "seeds",
-}
 RESUME = "--resume_from_checkpoint="
 # What train.sh takes for data without a job: enough runs for a mean and a spread.
 SEEDS_FOR_DATA = "0,42,123"
-PRECISION_FLAGS = {"bf16": "training.bf16", "fp16": "training.fp16"}
 EPILOG = (
     "Every field of transformers' TrainingArguments and of the PEFT method's config is a flag too, "
     "by its own name. Lists are separated by commas. See docs/configuration.md."
@@ -95,10 +82,14 @@ def _one_run(
 
     It is that of the job's first seed.
     """
+    from textassay.config.effects import without_effect
     from textassay.config.runs import Run
-    from textassay.console import say
+    from textassay.console import say, warn
 
     job, settings = _resolve(job_file, launcher, given)
+    named = [setting.key for setting in settings if setting.source != "default"]
+    for note in without_effect({setting.key: setting.value for setting in settings}, named):
+        warn(note)
     if given["show_config"]:
         _print_settings(settings)
         return None
@@ -186,12 +177,6 @@ def _path() -> click.Path:
     return click.Path(path_type=Path)
 
 
-@functools.cache
-def _keys() -> dict[str, str]:
-    """flag -> setting, aliases included."""
-    return {flag: key for flag, key, *_ in FLAGS} | ALIASES | PRECISION_FLAGS
-
-
 def _setting_options() -> list[click.Option]:
     options = []
     for flag, _, text, shown, boolean in FLAGS:
@@ -235,12 +220,26 @@ def _resolve(
 
 
 def _overrides(given: dict[str, Any]) -> dict[str, str]:
-    chosen = {_keys()[name]: value for name, value in given.items()
-              if name in _keys() and value is not None}  # fmt: skip
-    if given.get("use_lora") == "true":
-        chosen["method.name"] = "lora"
+    """The settings that flags name. UsageError where two flags say two things about one."""
+    chosen: dict[str, str] = {}
+    named: dict[str, str] = {}
+
+    def choose(flag: str, key: str, value: str) -> None:
+        if chosen.setdefault(key, value) != value:
+            raise UsageError(
+                f"flag: --{named[key]} and --{flag} both set {key}, to {chosen[key]!r} and "
+                f"{value!r}; give one of them."
+            )
+        named.setdefault(key, flag)
+
+    for flag, value in given.items():
+        if flag in keys_of_flags() and value is not None:
+            choose(flag, keys_of_flags()[flag], value)
+    for flag in ("use_lora", "use_qlora"):
+        if given.get(flag) == "true":
+            choose(flag, "method.name", "lora")
     if given.get("use_qlora") == "true":
-        chosen |= {"method.name": "lora", "model.load_in_4bit": "true"}
+        choose("use_qlora", "model.load_in_4bit", "true")
     return chosen
 
 

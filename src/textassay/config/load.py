@@ -1,6 +1,7 @@
 """From defaults, job file, environment and flags to one checked job that knows its sources."""
 
-import re
+import functools
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from textassay.config.dotenv import fill_references, read_env_file, settings_in
+from textassay.config.dotenv import (
+    VARIABLES,
+    fill_references,
+    read_env_file,
+    refuse_unknown,
+    settings_in,
+)
 from textassay.config.emotion_env import emotion_settings, is_emotion_env
+from textassay.config.homes import advise_home
 from textassay.config.job_yaml import read_yaml
 from textassay.config.names import nearest
 from textassay.config.runs import settings_of_teacher
@@ -18,15 +26,12 @@ from textassay.config.schema import FULL_RATE, SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
 
-LISTS = {
-    "seeds", "data.column_names", "data.labels", "method.target_modules", "method.modules_to_save",
-    "method.exclude_modules", "method.feedforward_modules", "distillation.unlabelled_files",
-}  # fmt: skip
-LISTED = re.compile(r"[\w.]+|.*,.*")  # one name, or several
 BASE = "model.model_name_or_path"
 ROWS = ("data.name", "data.path", "data.train_file")  # each says which rows
 # A file of these, or a folder, may stand where a job file does.
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
+LONGEST_VALUE = 200  # characters of a value that a message shows
+PRECISION = {"training.precision", "training.bf16", "training.fp16"}
 RAISED = "Value error, "  # what pydantic puts before the message of a ValueError
 
 
@@ -61,9 +66,12 @@ def resolve_job(
         layers.append((str(job_file), read_job_file(job_file)))
     if env_file:
         layers += _layers_of(env_file, job_file is not None)
+    refuse_unknown(environ, "environment")
     layers.append(("environment", settings_in(environ)))
     layers.append(("flag", flags))
     for source, layer in layers:
+        if not PRECISION.isdisjoint(layer):  # three spellings of one setting
+            given = {key: setting for key, setting in given.items() if key not in PRECISION}
         for key, value in layer.items():
             given[key] = Setting(key, _listed(key, value), source)
     _apply_launcher(given, launcher)
@@ -77,6 +85,9 @@ def resolve_job(
 def _layers_of(env_file: Path, beside_a_job: bool) -> list[tuple[str, Mapping[str, Any]]]:
     """The settings of a `.env` file; those of the older emotion trainer first."""
     variables = read_env_file(env_file)
+    refuse_unknown(variables, str(env_file))
+    for name in sorted(VARIABLES & variables.keys()):
+        warn(f"{env_file}: {name} is read from the environment alone, not from this file")
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if is_emotion_env(variables):
         try:
@@ -117,17 +128,30 @@ def read_job_file(path: Path) -> dict[str, Any]:
                     f"{path}: {key} is a section; put its settings below it, indented."
                 )
             settings.update({f"{key}.{name}": inner for name, inner in (value or {}).items()})
-        else:
+    for key, value in content.items():
+        if key in settings:
+            raise UsageError(f"{path}: {key} stands in its section, and once more at the top.")
+        if key not in SECTIONS:
             settings[str(key)] = value
     return settings
 
 
+@functools.cache
+def _lists() -> dict[str, bool]:
+    """The schema's settings that are lists, and whether a text alone is one, too."""
+    fields = [("", Job)] + [(f"{name}.", section) for name, section in SECTIONS.items()]
+    types = {f"{prefix}{name}": info.annotation for prefix, model in fields
+             for name, info in model.model_fields.items()}  # fmt: skip
+    return {key: typing.get_origin(annotation) is not list and str in typing.get_args(annotation)
+            for key, annotation in types.items() if "list[" in str(annotation)}  # fmt: skip
+
+
 def _listed(key: str, value: Any) -> Any:
-    """Lists arrive from flags and variables as `a,b`; other texts are PEFT's patterns."""
-    may_be_pattern = key.startswith("method.")
-    if key in LISTS and isinstance(value, str) and (not may_be_pattern or LISTED.fullmatch(value)):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
+    """Lists arrive from flags and variables as `a,b`."""
+    lists = _lists()
+    if key not in lists or not isinstance(value, str) or (lists[key] and "," not in value):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _apply_launcher(given: dict[str, Setting], launcher: str | None) -> None:
@@ -212,15 +236,20 @@ def _explain(error: ValidationError, given: dict[str, Setting]) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if not isinstance(part, int)]
     key = ".".join(path)
-    blamed = given.get(key) or given.get(f"{key}.{_subject(first['msg'])}".lstrip("."))
+    subject = f"{key}.{_subject(first['msg'])}".lstrip(".")
+    blamed = given.get(key) or given.get(subject)
     source = blamed.source if blamed else _any_source(key, given)
     if first["type"] == "extra_forbidden":
         model = SECTIONS[path[0]] if len(path) > 1 else Job
-        return f"{source}: {key} is not a setting; {nearest(path[-1], model.model_fields)}"
+        advice = advise_home(path[-1]) or nearest(path[-1], model.model_fields)
+        return f"{source}: {key} is not a setting; {advice}"
     message = first["msg"].removeprefix(RAISED)
     message = message[0].lower() + message[1:]
+    if first["type"] == "string_type" and isinstance(first["input"], bool | int | float):
+        message = f"{str(first['input']).lower()} is no text here; put quotes round it"
     got = f" (it is {given[key].value!r})" if key in given else ""
-    return f"{source}: {f'{key}: ' if key else ''}{message}{got}"
+    joint = "." if subject in given else ": "  # `training.eval_delay must be …`
+    return f"{source}: {key + joint if key else ''}{message}{got[:LONGEST_VALUE]}"
 
 
 def _subject(message: str) -> str:

@@ -19,26 +19,13 @@ from pydantic import (
 
 from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
 from textassay.config.names import as_kind, nearest, typed_fields
+from textassay.config.trainer_fields import trainer_fields
 
 # The method that models/bottleneck.py adds to PEFT.
 METHODS = {
     **PEFT_FIELDS,
     "bottleneck": {"target_modules": "list", "bottleneck_size": "int", "modules_to_save": "list"},
 }
-# What TrainingArguments calls by these names is decided elsewhere in a job.
-ELSEWHERE = {
-    "output_dir": "the flag --output_dir",
-    "seed": "`seeds` at the top of the job",
-    "use_cpu": "resources.device",
-    "deepspeed": "deepspeed.config_file (--deepspeed FILE)",
-    "local_rank": "whoever starts the processes",
-    "bf16_full_eval": "nothing: evaluation is in fp32",
-    "fp16_full_eval": "nothing: evaluation is in fp32",
-    "load_best_model_at_end": "nothing: the best checkpoint is always the one that is saved",
-    "enable_jit_checkpoint": "nothing: SIGTERM and SIGUSR1 always save a checkpoint",
-    "remove_unused_columns": "nothing: rows hold what the model needs",
-}
-
 # minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds]
 SLURM_TIME = re.compile(r"^(\d+(:\d{2}){0,2}|\d+-\d{1,2}(:\d{2}){0,2})$")
 
@@ -83,7 +70,18 @@ def text_encoding(name: str) -> str:
 class Section(BaseModel):
     """A part of a job: it refuses unknown keys and never changes once it is made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic would take true for 1."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError("must not be true or false")
+        return value
 
 
 class DataSection(Section):
@@ -201,7 +199,7 @@ class ModelSection(Section):
 class MethodSection(Section):
     """How weights are tuned: `full`, or a PEFT method by PEFT's name with PEFT's fields."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     name: str = Field(
         "lora", description="full, bottleneck, or a PEFT method: lora, ia3, vera, oft …"
@@ -225,7 +223,7 @@ class MethodSection(Section):
 class TrainingSection(Section):
     """How weights are moved. Fields not named here are TrainingArguments' own."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", validate_default=True)
+    model_config = ConfigDict(extra="allow")
 
     learning_rate: float = Field(
         2e-3, gt=0, description=f"peak learning rate of AdamW; with the method full {FULL_RATE:g}"
@@ -270,7 +268,9 @@ class TrainingSection(Section):
     )
     early_stopping_threshold: float = Field(0.0, ge=0, description="what counts as better")
     logging_steps: float = Field(10, gt=0, description="steps between two points of the curve")
-    report_to: str = Field("none", description="an experiment tracker, only when asked for")
+    report_to: str | list[str] = Field(
+        "none", description="experiment trackers, only when asked for"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -280,11 +280,7 @@ class TrainingSection(Section):
             given = {"fewest_steps": 0, **given}
         rest = {k: v for k, v in given.items() if k not in ("bf16", "fp16", "precision")}
         extras = {key: value for key, value in rest.items() if key not in cls.model_fields}
-        for key in extras:
-            if key in ELSEWHERE:
-                raise ValueError(f"{key} is set by {ELSEWHERE[key]}, not under training")
-        fields = {k: kind for k, kind in TRAINING_ARGUMENTS.items() if k not in ELSEWHERE}
-        typed = typed_fields(extras, fields, "training", also=list(cls.model_fields))
+        typed = trainer_fields(extras, TRAINING_ARGUMENTS, list(cls.model_fields))
         return {k: v for k, v in rest.items() if k not in extras} | typed | precision
 
     @field_validator("max_steps")
@@ -292,13 +288,6 @@ class TrainingSection(Section):
     def _some_steps(cls, value: int) -> int:
         if value == 0:
             raise ValueError("no step would be taken; say -1 to count in epochs")
-        return value
-
-    @field_validator("num_train_epochs", "learning_rate")
-    @classmethod
-    def _finite(cls, value: float) -> float:
-        if value in (float("inf"),) or value != value:
-            raise ValueError("must be a finite number")
         return value
 
     def is_zero_shot(self) -> bool:
@@ -336,7 +325,7 @@ class DistillationSection(Section):
         None, description="a run, an artifact or a classifier's hub name, whose answers are learned"
     )
     temperature: float = Field(
-        2.0, gt=0, allow_inf_nan=False, description="divides both models' logits in the comparison"
+        2.0, gt=0, description="divides both models' logits in the comparison"
     )
     alpha: float = Field(
         0.5, ge=0, le=1, description="weight of the teacher's answers; the labels weigh 1 - alpha"

@@ -12,7 +12,6 @@ from textassay.console import say
 from textassay.errors import UsageError
 from textassay.models import cpu
 from textassay.temporary import temporary_folder
-from textassay.training.arguments import add_epochs
 from textassay.training.setup import Setup, assemble
 from textassay.training.trainer import AssayTrainer, build_trainer
 
@@ -70,7 +69,6 @@ def measure(run: Run) -> Trial:
 
 def _try(setup: Setup) -> Trial:
     rows = setup.rows()
-    add_epochs(setup.arguments, setup.run.job.training.fewest_steps, len(rows["train"]))
     if setup.device.type == "cpu":
         cpu.speed_up(setup.model, setup.precision)
     training = setup.run.job.training

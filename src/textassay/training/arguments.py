@@ -4,13 +4,22 @@ import math
 import warnings
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+from transformers.training_args import OptimizerNames
 
 from textassay.config.names import nearest
 from textassay.config.runs import Run
+from textassay.config.trainer_fields import FIXED
 from textassay.errors import UsageError, first_line
 from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES
+from textassay.training.trying import try_settings
 from textassay.training.zero import deepspeed_config, forgo_compiled_kernels, refuse_mismatches
+
+CHOICES = {"optim": OptimizerNames, "lr_scheduler_type": SchedulerType}
+# Of what is fixed, what the library would do otherwise, or might.
+PASSED_ON = ("remove_unused_columns", "restore_callback_states_from_checkpoint",
+             "logging_nan_inf_filter")  # fmt: skip
 
 
 def training_arguments(run: Run, device: torch.device, precision: str) -> TrainingArguments:
@@ -21,9 +30,21 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
         known = nearest(metric, [*NAMES, "loss"])
         raise UsageError(f"training.metric_for_best_model: {metric!r} is no metric; {known}")
     settings = training.library_settings()
+    for name, choices in CHOICES.items():
+        if name in settings and settings[name] not in list(choices):
+            known = nearest(settings[name], [choice.value for choice in choices])
+            raise UsageError(f"training.{name}: {settings[name]!r} is not one of them; {known}")
+    follows = metric not in LOWER_IS_BETTER
+    if settings.pop("greater_is_better", follows) != follows:
+        raise UsageError(
+            f"training.greater_is_better: is always {str(follows).lower()} with "
+            f"metric_for_best_model {metric}; leave it out."
+        )
     if run.job.model.load_in_4bit:
         settings.setdefault("optim", optimizer_in_4_bits(device.type))
-    if run.job.launcher == "deepspeed":
+    if run.job.launcher != "deepspeed":  # without effect there, and refused by the library
+        settings.pop("ddp_backend", None)
+    else:
         forgo_compiled_kernels(device)
         settings["deepspeed"] = deepspeed_config(run.job.deepspeed, device)
         if device.type == "cpu":
@@ -41,31 +62,62 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
                     "use_cpu": device.type == "cpu",
                     "bf16": precision == "bf16",
                     "fp16": precision == "fp16",
-                    "metric_for_best_model": metric,
-                    "greater_is_better": metric not in LOWER_IS_BETTER,
+                    "greater_is_better": follows,
                     "label_names": ["labels"],
-                    "remove_unused_columns": False,
-                    "restore_callback_states_from_checkpoint": True,
-                    "logging_nan_inf_filter": False,
+                    **{name: fixed.value for name, fixed in FIXED.items() if name in PASSED_ON},
                     "disable_tqdm": True,
                     **settings,
+                    "metric_for_best_model": metric,
                 }
             )
     except (ValueError, TypeError) as error:
-        first = first_line(error)
+        first = first_line(error)[:300]
         raise UsageError(f"training: transformers refuses the settings: {first}") from None
     if run.job.launcher == "deepspeed":
         refuse_mismatches(arguments, run.job.deepspeed)
+    try_settings(arguments, device)
     return arguments
 
 
-def add_epochs(arguments: TrainingArguments, fewest_steps: int, rows: int) -> None:
-    """Raise the epochs until so many optimizer steps are taken on these training rows."""
-    together = arguments.per_device_train_batch_size * arguments.world_size
-    steps = math.ceil(math.ceil(rows / together) / arguments.gradient_accumulation_steps)
-    needed = math.ceil(fewest_steps / steps)
+def settle_steps(arguments: TrainingArguments, fewest_steps: int, rows: int) -> list[str]:
+    """Raise the epochs until so many optimizer steps are taken on these training rows.
+
+    Returns notes on what does not fit that many steps. UsageError where there would be no step, or
+    no evaluation, so that no checkpoint would be the best.
+    """
+    an_epoch = _steps_of_an_epoch(arguments, rows)
+    needed = math.ceil(fewest_steps / an_epoch)
     if arguments.max_steps < 0 and needed > arguments.num_train_epochs:
         arguments.num_train_epochs = needed
+    steps = arguments.max_steps
+    if steps < 0:
+        steps = math.ceil(arguments.num_train_epochs * an_epoch)
+    by_epoch = arguments.eval_strategy == IntervalStrategy.EPOCH
+    end = steps / an_epoch if by_epoch else steps
+    if arguments.eval_delay > end:
+        unit = "epochs" if by_epoch else "steps"
+        raise UsageError(
+            f"training.eval_delay: {arguments.eval_delay:g} {unit} is behind the end of the "
+            f"training ({end:g} {unit}), so that no checkpoint would be evaluated; lower it."
+        )
+    warmup = arguments.get_warmup_steps(steps)
+    if warmup < steps or arguments.lr_scheduler_type == SchedulerType.CONSTANT:
+        return []
+    return [f"training.warmup_steps is {warmup} and the training has {steps} steps, so the "
+            "learning rate does not reach training.learning_rate"]  # fmt: skip
+
+
+def _steps_of_an_epoch(arguments: TrainingArguments, rows: int) -> int:
+    """Optimizer steps of one pass over the training rows."""
+    together = arguments.per_device_train_batch_size * arguments.world_size
+    drops_last = arguments.dataloader_drop_last
+    batches = rows // together if drops_last else math.ceil(rows / together)
+    if not batches:
+        raise UsageError(
+            f"training.dataloader_drop_last: the {rows} training rows are fewer than a batch "
+            f"({together}), so that all are dropped; lower training.per_device_train_batch_size."
+        )
+    return math.ceil(batches / arguments.gradient_accumulation_steps)
 
 
 def optimizer_in_4_bits(device: str) -> str:

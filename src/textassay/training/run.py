@@ -37,7 +37,6 @@ from textassay.evaluation.report import show, show_change, verdict
 from textassay.files import read_json, sha256_file, write_json
 from textassay.models import cpu
 from textassay.stopping import stop_if_asked
-from textassay.training.arguments import add_epochs
 from textassay.training.beside_teacher import stand_beside_teacher
 from textassay.training.card import model_card
 from textassay.training.carry_over import WEIGHTS, carry_over, is_part, newest_part
@@ -141,7 +140,6 @@ def _train(setup: Setup) -> Training:
     if run.job.training.is_zero_shot():
         return _leave_untrained(setup)
     rows = setup.rows()
-    add_epochs(setup.arguments, run.job.training.fewest_steps, len(rows["train"]))
     if setup.device.type == "cpu":
         cpu.speed_up(setup.model, setup.precision)
     with emptied_on_failure(run) if is_main() else nullcontext():

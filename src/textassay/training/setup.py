@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import torch
 import transformers
@@ -16,11 +17,13 @@ from textassay.data.encode import encode
 from textassay.data.load import Dataset, load_dataset
 from textassay.data.prompt import Prompt
 from textassay.data.trained_on import TEXT_COLUMN
+from textassay.errors import UsageError
+from textassay.evaluation.metrics import point_scores
 from textassay.models.classifier import build_classifier, count_parameters
 from textassay.models.device import describe_device, find_device, find_precision
 from textassay.models.methods import attach, refuse_unmergeable
 from textassay.models.source import SETTINGS_KEY, Source, find_model
-from textassay.training.arguments import training_arguments
+from textassay.training.arguments import settle_steps, training_arguments
 from textassay.training.distillation import Distillation, prepare_distillation
 from textassay.training.inputs import find_inputs, has_weights, refuse_changed_inputs
 from textassay.training.provenance import describe_run
@@ -91,7 +94,11 @@ def assemble(run: Run) -> Setup:
     inputs = find_inputs(job, dataset, None if job.distillation.student_layers else base)
     if not run.starts_again and has_weights(run.path):
         refuse_changed_inputs(run, inputs)
+    refuse_undefined_metric(arguments, dataset)
     distillation = prepare_distillation(teacher, job, dataset) if teacher else None
+    if not job.training.is_zero_shot():
+        rows = len(dataset.splits["train"]) + (len(distillation.unlabelled) if distillation else 0)
+        dataset.notes.extend(settle_steps(arguments, job.training.fewest_steps, rows))
     transformers.set_seed(run.seed)
     template = job.data.prompt
     prompt = Prompt.from_template(template, dataset.labels.names) if template else None
@@ -116,6 +123,19 @@ def assemble(run: Run) -> Setup:
     return Setup(run, device, precision, arguments, base, dataset, prompt,
                  built.tokenizer, model, (trainable, total), inputs, provenance,
                  distillation)  # fmt: skip
+
+
+def refuse_undefined_metric(arguments: transformers.TrainingArguments, dataset: Dataset) -> None:
+    """UsageError where no checkpoint could be the best: ROC AUC on validation rows of one label."""
+    metric = arguments.metric_for_best_model
+    truth = np.array(dataset.labels.ids(dataset.splits["validation"]["label"].to_pylist()))
+    defined = point_scores(truth, np.zeros((len(truth), len(dataset.labels))))
+    if metric != "loss" and metric not in defined:
+        raise UsageError(
+            f"training.metric_for_best_model: {metric} is not defined on these {len(truth)} "
+            "validation rows, which have one label alone; choose macro_f1, or other validation "
+            "rows."
+        )
 
 
 def _find_base(job: Job, teacher: Teacher | None) -> Source:

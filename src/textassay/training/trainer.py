@@ -1,5 +1,6 @@
 """The transformers Trainer with our order of rows, our loss, our files and our best checkpoint."""
 
+import functools
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -60,6 +61,15 @@ class AssayTrainer(Trainer):
     def _get_eval_sampler(self, eval_dataset: Any) -> SequentialSampler:
         """The rows come sorted by length already; the library would sort them anew each time."""
         return SequentialSampler(eval_dataset)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
+        """With every row: an incomplete batch may be dropped in training, not from a score."""
+        drops_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drops_last
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Save whenever an evaluation is the best so far, or the best would be lost.
@@ -242,7 +252,8 @@ def build_trainer(
         train, validation = rows["train"], rows["validation"]
         lengths = train.data["length"].to_pylist()
         batch = arguments.per_device_train_batch_size * max(1, arguments.n_gpu)
-        sampler = EpochSampler(lengths, batch, arguments.seed, training.train_sampling_strategy)
+        seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+        sampler = EpochSampler(lengths, batch, seed, training.train_sampling_strategy)
         by_length = np.argsort([-n for n in validation.data["length"].to_pylist()], kind="stable")
         callbacks: list[Any] = [
             StopRule(), RunRules(sampler), ProgressDisplay(arguments.metric_for_best_model)
@@ -258,7 +269,8 @@ def build_trainer(
             args=arguments,
             train_dataset=train,
             eval_dataset=validation.select(by_length),
-            data_collator=collator(tokenizer.pad_token_id),
+            # Not a function in a function, which a worker that is spawned could not be sent.
+            data_collator=functools.partial(collate, tokenizer.pad_token_id),
             compute_metrics=lambda found: _scores(found.label_ids, _plain(found.predictions)),
             compute_loss_func=loss_function(class_weights(train, training), arguments),
             callbacks=callbacks,
@@ -278,24 +290,20 @@ def _refusing(arguments: TrainingArguments, training: TrainingSection) -> Iterat
     try:
         yield
     except (ImportError, RuntimeError, ValueError) as error:
-        first = first_line(error)
+        first = first_line(error)[:300]
         raise UsageError(
             f"training: transformers refuses these settings (report_to {training.report_to}, optim "
             f"{arguments.optim}, {arguments.dataloader_num_workers} dataloader workers): {first}"
         ) from None
 
 
-def collator(pad_id: int) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+def collate(pad_id: int, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Rows to a batch, padded to its longest, with a teacher's logits where there are any."""
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = pad_batch([row["input_ids"] for row in rows], pad_id)
-        batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        if TEACHER_LOGITS in rows[0]:
-            batch[TEACHER_LOGITS] = torch.tensor([row[TEACHER_LOGITS] for row in rows])
-        return batch
-
-    return collate
+    batch = pad_batch([row["input_ids"] for row in rows], pad_id)
+    batch["labels"] = torch.tensor([row["labels"] for row in rows])
+    if TEACHER_LOGITS in rows[0]:
+        batch[TEACHER_LOGITS] = torch.tensor([row[TEACHER_LOGITS] for row in rows])
+    return batch
 
 
 def class_weights(train: datasets.Dataset, training: TrainingSection) -> torch.Tensor | None:
