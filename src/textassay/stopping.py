@@ -3,8 +3,10 @@
 Slurm sends one before it takes a job's nodes away, Docker and systemd before they end a process.
 """
 
+import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,9 @@ from textassay.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 SECONDS_BETWEEN_LOOKS = 0.2
+# Tells a process which other one started it, which it must not outlive.
+STARTED_BY = "TEXTASSAY_STARTED_BY"
+SECONDS_BETWEEN_LOOKS_AT_PARENT = 1.0
 # In the order of their coming; the second one changes nothing.
 _received: list[str] = []
 
@@ -21,12 +26,50 @@ _received: list[str] = []
 def heeding_signals() -> Iterator[None]:
     """In the block SIGTERM and SIGUSR1 are remembered and do not end the process."""
     before = {number: signal.signal(number, _remember) for number in SIGNALS}
+    over = threading.Event()
+    _stop_with_parent(over)
     try:
         yield
     finally:
+        over.set()
         for number, handler in before.items():
             signal.signal(number, handler)
         _received.clear()
+
+
+def started_by_this() -> dict[str, str]:
+    """The environment for a process that must not outlive this one."""
+    return {**os.environ, STARTED_BY: str(os.getpid())}
+
+
+def _stop_with_parent(over: threading.Event) -> None:
+    """Ask this process to stop when the one that started it is gone, however that ended.
+
+    Otherwise it would train on when its parent was killed, and a repeat would start a second one.
+    """
+    parent = os.environ.pop(STARTED_BY, "")
+    if parent.isdigit() and _is_gone(int(parent)):
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif parent == str(os.getppid()):
+        watcher = threading.Thread(target=_watch, args=(int(parent), over), daemon=True)
+        watcher.start()
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _watch(parent: int, over: threading.Event) -> None:
+    while not over.wait(SECONDS_BETWEEN_LOOKS_AT_PARENT):
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
 
 
 @contextmanager
@@ -61,7 +104,7 @@ def which_signal() -> str:
 
 def run_passing_on(command: Sequence[str]) -> int:
     """The exit code of a command in a process of its own, which is told to stop when we are."""
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, env=started_by_this()) as process:
         try:
             return wait_passing_on(process)
         except BaseException:

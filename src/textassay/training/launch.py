@@ -6,6 +6,7 @@ with 1 and a traceback of its own.
 """
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -23,7 +24,13 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from textassay.console import INTERRUPTED, reports_errors
 from textassay.errors import TextassayError
-from textassay.stopping import SECONDS_BETWEEN_LOOKS, asked_to_stop, heeding_signals, settled
+from textassay.stopping import (
+    SECONDS_BETWEEN_LOOKS,
+    asked_to_stop,
+    heeding_signals,
+    settled,
+    started_by_this,
+)
 from textassay.temporary import temporary_folder
 from textassay.threads import share_threads
 
@@ -62,6 +69,7 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
     With a meeting they are this node's part of them. TextassayError if the others do not come.
     """
     share_threads(count)
+    os.environ.update(started_by_this())
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         with temporary_folder("launch") as folder:
