@@ -1,5 +1,6 @@
 """A run killed with SIGKILL and resumed ends with the same bytes as one that nobody disturbed."""
 
+import dataclasses
 import random
 import shutil
 
@@ -78,3 +79,19 @@ def test_a_run_that_was_killed_behind_its_last_step_trains_no_more(make_run, sto
     after = read_json(run.path / "trainer_state.json")
     assert after["global_step"] == before["global_step"]
     assert after["best_model_checkpoint"] == before["best_model_checkpoint"]
+
+
+def test_a_copied_run_ends_with_weights_of_its_own(make_run) -> None:
+    """The best checkpoint is the one inside, wherever it was when that was stored."""
+    first = make_run("first", training__save_strategy="steps", training__save_steps=4,
+                     training__max_steps=12)  # fmt: skip
+    kill_after(first, "checkpoint-4", 0.0)
+    copy = dataclasses.replace(first, path=first.path.parent / "copy")
+    shutil.copytree(first.path, copy.path)
+    run_to_the_end(first)
+    weights, best = trained_weights(first.path), read_json(first.path / "train_results.json")
+    shutil.rmtree(first.path)
+    run_to_the_end(copy)
+    assert trained_weights(copy.path) == weights
+    for name in ("best_checkpoint", "best_metric"):
+        assert read_json(copy.path / "train_results.json")[name] == best[name]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -241,3 +242,39 @@ def test_a_loss_that_is_lost_stops_the_run(make_run) -> None:
     with pytest.raises(TextassayError, match="not a number"):
         run_training(run)
     assert not run.is_finished()
+
+
+@pytest.mark.parametrize("evaluated", ["before a logged step", "after the checkpoint"])
+def test_weights_that_are_no_numbers_are_never_saved(evaluated, make_run) -> None:
+    """Or every repeat would go on from them."""
+    at = 2 if evaluated == "before a logged step" else 20
+    run = make_run(
+        training__learning_rate=1e30, training__warmup_steps=0, training__logging_steps=50,
+        training__eval_strategy="steps", training__eval_steps=at,
+        training__save_strategy="steps", training__save_steps=3,
+    )  # fmt: skip
+    for _ in range(2):
+        with pytest.raises(
+            TextassayError, match=r"are not numbers any more; lower training\.learn"
+        ):
+            run_training(run)
+        assert not any(run.path.glob("checkpoint-*"))
+
+
+def test_what_is_measured_changes_without_training_again(finished: Run, monkeypatch) -> None:
+    weights = (finished.model_dir / "adapter_model.safetensors").read_bytes()
+    before = read_json(finished.path / "train_results.json")
+    evaluation = finished.job.evaluation.model_copy(update={"confidence": 0.9})
+    job = finished.job.model_copy(update={"evaluation": evaluation})
+    monkeypatch.setattr(AssayTrainer, "training_step", None)
+    again = dataclasses.replace(finished, job=job)
+    run_training(again)
+    assert again.is_done() and not finished.is_done()
+    assert read_json(finished.path / "test_results.json")["confidence"] == 0.9
+    assert read_json(finished.path / "train_results.json") == before
+    assert (finished.model_dir / "adapter_model.safetensors").read_bytes() == weights
+    for checkpoint in finished.path.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(UsageError, match=r"best checkpoint is gone.*evaluation.confidence 0.95"):
+        run_training(finished)
+    assert again.is_done()

@@ -111,13 +111,12 @@ def find_best(run: Path, start: Path, fingerprint: str) -> Path | None:
     return None
 
 
-def store_best(state: Path, run: Path) -> None:
+def store_relative_best(folder: Path) -> None:
     """Make the path of the best checkpoint in a trainer's state relative to the run."""
-    content = read_json(state)
-    best = content["best_model_checkpoint"]
-    if best:
-        relative = Path(best).resolve().relative_to(run.resolve())
-        write_json(state, {**content, "best_model_checkpoint": str(relative)})
+    content = read_json(folder / TRAINER_STATE)
+    if content["best_model_checkpoint"]:
+        relative = {"best_model_checkpoint": stored_best(folder)}
+        write_json(folder / TRAINER_STATE, {**content, **relative})
 
 
 def take_along(checkpoint: Path, run: Path) -> Path:

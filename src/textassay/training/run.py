@@ -50,7 +50,7 @@ from textassay.training.checkpoints import (
     newest_checkpoint,
     owes_evaluation,
     processes_of,
-    store_best,
+    store_relative_best,
     stored_best,
 )
 from textassay.training.distillation import DistillingTrainer
@@ -163,7 +163,7 @@ def _train(setup: Setup) -> Training:
     seconds = round(time.monotonic() - started, 2)
     best = trainer.state.best_model_checkpoint
     if is_main():
-        store_best(run.path / TRAINER_STATE, run.path)
+        store_relative_best(run.path)
     if best and not setup.is_zero:
         check_weights(Path(best))
         restore_weights(trainer.accelerator.unwrap_model(trainer.model), Path(best))

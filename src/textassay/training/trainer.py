@@ -32,7 +32,7 @@ from textassay.training.checkpoints import (
     find_best,
     mark_complete,
     rotate,
-    store_best,
+    store_relative_best,
     take_along,
 )
 from textassay.training.interruption import EvaluationCut, StopRule
@@ -126,7 +126,7 @@ class AssayTrainer(Trainer):
                 self.state.stateful_callbacks[type(one).__name__] = one.state()
         with replacing(checkpoint / TRAINER_STATE) as scratch:
             self.state.save_to_json(str(scratch))
-        store_best(checkpoint / TRAINER_STATE, Path(self.args.output_dir))
+        store_relative_best(checkpoint)
         mark_complete(checkpoint, self._run_id, ranks.world_size(), self._log_loss())
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -140,7 +140,7 @@ class AssayTrainer(Trainer):
             ranks.wait_for_all()
             if not ranks.is_main():
                 return
-            store_best(written / TRAINER_STATE, folder)
+            store_relative_best(written)
             processes, loss = ranks.world_size(), self._log_loss()
             mark_complete(written, self._run_id, processes, loss, self._owes_evaluation)
         best = self.state.best_model_checkpoint
