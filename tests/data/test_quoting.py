@@ -76,3 +76,11 @@ def test_rows_of_numbers_and_texts_are_judged_by_what_stands_in_their_columns(wr
     swallowed = ['1,"She said she would come', "2,and she came", '0,with a friend"']
     rows = read(written(write, [*lines, *swallowed], "label,text"))
     assert len(rows) == 33
+
+
+@pytest.mark.parametrize("row", ['"He said \\"no, {n}\\"",pos', "'It''s no, {n}',pos"])
+def test_a_broken_row_does_not_hide_how_the_others_are_written(row, write):
+    lines = [row.format(n=n) for n in range(9)]
+    rows = read(written(write, [*lines[:5], "one,two,three", *lines[5:]], "text,label"))
+    assert [bad.line for bad in rows.bad] == [7]
+    assert rows.columns["text"].to_pylist()[8] in ('He said "no, 8"', "It's no, 8")

@@ -142,4 +142,4 @@ def label_column_of(rows: Rows, told: str | None = None) -> str | None:
 
 
 def _in_any_case(names: list[str], wanted: tuple[str, ...]) -> list[str]:
-    return [name for known in wanted for name in names if name.lower() == known]
+    return [name for name in names if name.lower() in wanted]

@@ -151,7 +151,7 @@ def _unnamed_columns(dialect: Dialect) -> tuple[Dialect, list[str]]:
         )
     if filled and unnamed != [0]:  # the first is the index of a data frame
         notes.append(
-            f"{rows:,} row{'s' if rows > 1 else ''} have something in a column without a name "
+            f"{rows:,} row{'s have' if rows > 1 else ' has'} something in a column without a name "
             f"(first on line {min(filled.values())}); it is kept as {unnamed_name(min(filled))!r}"
         )
     return replace(dialect, unused=unused), notes

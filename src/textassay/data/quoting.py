@@ -6,8 +6,9 @@ fields apart. So the file is read both ways, and where both fit, that one counts
 alike.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from textassay.data.delimited import Dialect, Record, open_lines, records
@@ -19,6 +20,8 @@ DOUBLE, SINGLE, BACKSLASH = '"', "'", "\\"
 FEWEST_ROWS = 4
 SEEN = 1000
 ENOUGH = 20_000
+WITH_BACKSLASHES = 'read with \\" as a quote inside a field'
+WITH_SINGLE_QUOTES = "read with ' as the quote character"
 WITHOUT = "read without quoting: its quote characters belong to the texts"
 
 
@@ -61,15 +64,43 @@ def _find_quoting(plain: Dialect, may_escape: bool) -> tuple[Dialect, str | None
     if has_double:
         within = _read(replace(plain, quotechar=DOUBLE))
         if may_escape and not within.fits and (escaped := _escaped(plain, without)):
-            return escaped, 'read with \\" as a quote inside a field'
+            return escaped, WITH_BACKSLASHES
         decided = _double_quoting(without, within)
         if without.fits or within.fits:
             return decided
     if has_single:
         single = replace(plain, quotechar=SINGLE)
         if _all_enclosed(plain, SINGLE) or (not without.fits and _read(single).fits):
-            return single, "read with ' as the quote character"
+            return single, WITH_SINGLE_QUOTES
+    if without.fits:
+        return decided
+    others = []
+    if has_double and may_escape:
+        others.append((replace(plain, quotechar=DOUBLE, escapechar=BACKSLASH), WITH_BACKSLASHES))
+    if has_single:
+        others.append((replace(plain, quotechar=SINGLE), WITH_SINGLE_QUOTES))
+    return _far_better(decided, others)
+
+
+def _far_better(
+    decided: tuple[Dialect, str | None], others: Sequence[tuple[Dialect, str | None]]
+) -> tuple[Dialect, str | None]:
+    """Return the reading with the fewest bad rows where none fits; another only if it halves them.
+
+    A few broken rows must not hide how all the others are written.
+    """
+    fewest = _bad_rows(decided[0])
+    for other in others:
+        if (bad := _bad_rows(other[0])) < fewest / 2:
+            decided, fewest = other, bad
     return decided
+
+
+def _bad_rows(dialect: Dialect) -> float:
+    try:
+        return sum(record.problem is not None for record in records(dialect))
+    except DataError:  # a quote that never closes
+        return math.inf
 
 
 def _double_quoting(without: Reading, within: Reading) -> tuple[Dialect, str | None]:
