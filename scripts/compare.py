@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from textassay.config.reading_flags import reading_options
+from textassay.config.reading_flags import label_options, reading_options
 from textassay.console import SPELLING, reports_errors
 
 
@@ -23,6 +23,7 @@ from textassay.console import SPELLING, reports_errors
 @click.option("--output_dir", type=click.Path(path_type=Path), help="where to write the files")
 @click.option("--force", is_flag=True, help="replace a comparison that is there")
 @reading_options
+@label_options
 @reports_errors
 def main(
     a: Path, b: Path | None, split: str | None, data_path: str | None, data_name: str | None,

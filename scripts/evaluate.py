@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from textassay.config.reading_flags import reading_options
+from textassay.config.reading_flags import label_options, reading_options
 from textassay.console import SPELLING, reports_errors
 from textassay.stopping import heeding_signals
 
@@ -29,6 +29,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--force", is_flag=True, help="replace results that are there")
 @click.option("--skip_existing", is_flag=True, help="leave alone what has its results")
 @reading_options
+@label_options
 @reports_errors
 def main(
     artifacts: tuple[str, ...], checkpoint_dir: str | None, data_path: str | None,

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from textassay.config.reading_flags import reading_options
+from textassay.config.reading_flags import label_options, reading_options
 from textassay.console import SPELLING, reports_errors
 
 FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
@@ -34,6 +34,7 @@ FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
 )
 @click.option("--force", is_flag=True, help="replace an export that is there")
 @reading_options
+@label_options
 @reports_errors
 def main(
     model: str, form: str, output_dir: Path | None, base_model_path: str | None,

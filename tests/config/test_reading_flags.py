@@ -1,10 +1,13 @@
 """The flags that say how files are written are settings, and every reader has them."""
 
 import importlib.util
+import json
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from textassay.config.reading_flags import FLAGS
+from textassay.config.reading_flags import FLAGS, label_options, reading_options
 from textassay.config.schema import DataSection
 from textassay.files import project_root
 
@@ -20,3 +23,24 @@ def test_every_command_that_reads_files_has_them(script):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert set(FLAGS) <= {option.name for option in module.main.params}
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], {}),
+        (["--label_type", "category"], {"label_type": "category"}),
+        (["--normalize_labels", "--encoding", "cp1252"],
+         {"normalize_labels": True, "encoding": "cp1252"}),
+    ],
+)  # fmt: skip
+def test_what_labels_mean_is_told_with_how_a_file_is_written(flags, told):
+    @click.command()
+    @reading_options
+    @label_options
+    def command(reading):
+        assert DataSection.model_validate(reading).model_fields_set == set(told)
+        click.echo(json.dumps(reading))
+
+    made = CliRunner().invoke(command, flags)
+    assert json.loads(made.stdout) == told, made.output

@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+from tests.tables_for_tests import table_of
 from threadpoolctl import threadpool_limits
 
+from textassay.config.schema import EvaluationSection
+from textassay.data.labels import LabelMap
 from textassay.data.read import read_file
 from textassay.evaluation.baselines import NotFittedError, majority, tfidf
+from textassay.evaluation.evaluate import Evaluation, compare_with_baselines
+from textassay.evaluation.metrics import score
 from textassay.files import project_root
 
 
@@ -55,3 +60,19 @@ def test_the_same_bytes_with_any_number_of_threads() -> None:
         with threadpool_limits(limits=threads):
             found.append(tfidf(texts[:700], labels[:700], texts[700:], 5).tobytes())
     assert found[0] == found[1]
+
+
+def test_a_baseline_that_cannot_be_fitted_is_a_note_and_the_others_stand() -> None:
+    truth = np.array([0, 1] * 6)
+    labels = LabelMap(("bad", "good"))
+    emoji = [("😀" * (n + 1), labels.names[n % 2]) for n in range(12)]
+    table = table_of(emoji)
+    logits = np.eye(2)[truth]
+    tuned = Evaluation("test", labels, table, truth, logits, 0, score(truth, logits, resamples=100),
+                       EvaluationSection(bootstrap_samples=100))  # fmt: skip
+    baselines, notes = compare_with_baselines(tuned, table)
+    assert [baseline.name for baseline in baselines] == ["majority"]
+    assert notes == [
+        "The baseline TF-IDF cannot be fitted: the training texts hold no word of two letters or "
+        "more."
+    ]

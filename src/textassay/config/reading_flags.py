@@ -29,3 +29,20 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
         kind = click.IntRange(min=0) if name == "skip_rows" else None
         collected = click.option(f"--{name}", type=kind, help=description)(collected)
     return collected
+
+
+def label_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that say what labels mean, below `reading_options`, whose dict gets them."""
+
+    @wraps(function)
+    def collected(reading: dict[str, Any], **given: Any) -> Any:
+        told = {name: given.pop(name) for name in ("label_type", "normalize_labels")}
+        return function(reading=reading | {k: v for k, v in told.items() if v}, **given)
+
+    kinds = click.Choice(["auto", "category", "number"])
+    collected = click.option(
+        "--label_type", type=kinds, help="category: labels as they are written [default: the run's]"
+    )(collected)
+    return click.option("--normalize_labels", is_flag=True, help="labels that look alike are one")(
+        collected
+    )

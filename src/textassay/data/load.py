@@ -26,9 +26,10 @@ from textassay.data.split import cut, refuse_lonely_labels
 from textassay.data.split_checks import (
     SPLITS,
     count_overlaps,
-    count_texts,
     file_of,
     labels_of,
+    note_repeats,
+    note_splits,
     refuse_identical,
     sample_splits,
 )
@@ -90,7 +91,7 @@ def load_dataset(section: DataSection, model: TrainedOn | None = None) -> Datase
     for split in ("validation", "test"):
         refuse_unknown_labels(file_of(tables[split], split), labels_of(tables[split]), labels)
     notes += sample_splits(tables, section.max_samples, seed)
-    notes += count_texts(tables, labels)
+    notes += note_splits(tables, labels)
     return Dataset(name, {split: tables[split] for split in SPLITS}, labels, notes)
 
 
@@ -105,7 +106,7 @@ def load_rows(
     tables, bad, meant = _clean({"rows": [rows]}, section, form, entry, model)
     notes += meant.notes
     notes += settle_bad_rows(bad, section.on_bad_rows)
-    return tables["rows"], notes
+    return tables["rows"], notes + note_repeats(path.name, tables["rows"])
 
 
 def _plain_name(section: DataSection) -> str:

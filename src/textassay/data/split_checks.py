@@ -1,6 +1,7 @@
 """What is said, or refused, of splits as a whole: the same texts, too few rows, absent labels."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from textassay.data.labels import LabelMap
 from textassay.data.split import distinct_texts, overlap, sample
@@ -58,17 +59,23 @@ def sample_splits(tables: dict[str, pa.Table], rows: int | None, seed: int) -> l
     return notes
 
 
-def count_texts(tables: dict[str, pa.Table], labels: LabelMap) -> list[str]:
-    """Splits with fewer texts than rows, where repeats are more than stray, and without a label."""
+def note_repeats(name: str, table: pa.Table) -> list[str]:
+    """A note where a table has fewer texts than rows, and repeats are more than stray."""
+    if pc.count_distinct(table["text"]).as_py() == len(table):  # fast, and nearly always so
+        return []
+    distinct, most = distinct_texts(table)
+    if len(table) - distinct <= STRAY * len(table):
+        return []
+    return [
+        f"{name}: {len(table):,} rows hold {distinct:,} distinct texts, one of them {most:,} times"
+    ]
+
+
+def note_splits(tables: dict[str, pa.Table], labels: LabelMap) -> list[str]:
+    """Notes on splits that repeat texts, and on those that have no row of a label."""
     notes = []
     for split in SPLITS:
-        rows = len(tables[split])
-        distinct, most = distinct_texts(tables[split])
-        if rows - distinct > STRAY * rows:
-            notes.append(
-                f"{split}: {rows:,} rows hold {distinct:,} distinct texts, one of them {most:,} "
-                "times"
-            )
+        notes += note_repeats(split, tables[split])
         absent = [name for name in labels.names if name not in labels_of(tables[split])]
         if absent:
             shown = ", ".join(absent[:SHOWN]) + (" …" if len(absent) > SHOWN else "")

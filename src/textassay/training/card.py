@@ -82,9 +82,14 @@ def model_card(
         labels=dataset.labels.names,
         library="transformers" if run.job.method.name == "full" else "peft",
         unknown=_unknown_to_transformers(run, base),
-        prompted=", in a prompt" if run.job.data.prompt else "",
+        prompted=_joined(run.job.data.text_column) + (", in a prompt" * bool(run.job.data.prompt)),
         show=show,
     )
+
+
+def _joined(text_column: str | None) -> str:
+    """How several columns became the text, which whoever asks the model has to do as well."""
+    return f", the columns {text_column} joined by a space" if "," in (text_column or "") else ""
 
 
 def _unknown_to_transformers(run: Run, base: Source) -> str:
