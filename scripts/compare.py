@@ -15,7 +15,7 @@ from textassay.console import SPELLING, reports_errors
 @click.option("--split", type=click.Choice(["test", "validation"]), help="[default: test]")
 @click.option("--data_path", help="other rows: a file (used whole), a directory or a hub name")
 @click.option("--data_name", help="other rows: a data set of data/catalog, by its name")
-@click.option("--text_column", help="the column that holds the text")
+@click.option("--text_column", help="the column of the text; several, by commas, are joined")
 @click.option("--label_column", help="the column that holds the label")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--batch_size", type=click.IntRange(min=1), default=64, show_default=True)

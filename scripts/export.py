@@ -22,7 +22,7 @@ FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
     "--data_path", help="rows to compare and judge on [default: the run's validation rows]"
 )
 @click.option("--data_name", help="the same: a data set of data/catalog, by its name")
-@click.option("--text_column", help="the column that holds the text")
+@click.option("--text_column", help="the column of the text; several, by commas, are joined")
 @click.option("--label_column", help="the column that holds the label")
 @click.option("--save_bin", is_flag=True, help="merged: also pytorch_model.bin")
 @click.option("--static", is_flag=True, help="onnx-int8: measure scales on training rows")

@@ -20,7 +20,7 @@ BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 @click.option("--demo", is_flag=True, help="answer a few examples")
 @click.option("--input", "source", type=FILE, help="csv, tsv, json, jsonl, parquet; - for a pipe")
 @click.option("--output", type=FILE, help="the file of answers, in any of these formats; or -")
-@click.option("--text_column", help="the column that holds the text")
+@click.option("--text_column", help="the column of the text; several, by commas, are joined")
 @click.option("--column_names", help="all columns, by commas, of a file without a header line")
 @click.option("--on_bad_rows", type=click.Choice(["error", "skip"]), default="error",
               help="skip: give rows that cannot be used no answer [default: error]")  # fmt: skip

@@ -403,3 +403,9 @@ def test_a_second_column_of_texts_that_is_not_read_is_said(write):
     rows = [(f"the first text {n}", f"quite another text {n},{n % 2}") for n in range(40)]
     dataset = load(path=str(write("a.csv", as_csv(rows, "text,context,label"))))
     assert any("'context' holds texts too" in note for note in dataset.notes)
+
+
+def test_columns_to_join_may_be_a_list_as_in_a_job_file(write):
+    path = str(write("a.csv", JOINED))
+    listed, told = (load(path=path, text_column=of) for of in (["title", "body"], "title,body"))
+    assert listed.whole_fingerprint() == told.whole_fingerprint()

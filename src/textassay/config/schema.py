@@ -92,7 +92,9 @@ class DataSection(Section):
     train_file: str | None = Field(None, description="the training rows, where splits are files")
     validation_file: str | None = Field(None, description="the validation rows")
     test_file: str | None = Field(None, description="the test rows")
-    text_column: str | None = Field(None, description="the column that holds the text")
+    text_column: str | None = Field(
+        None, description="the column that holds the text; several, by commas, are joined"
+    )
     label_column: str | None = Field(None, description="the column that holds the label")
     column_names: list[str] | None = Field(
         None, description="names for the columns of files that have no header line"
@@ -115,7 +117,7 @@ class DataSection(Section):
     )
     label_type: Literal["auto", "category", "number"] = Field(
         "auto",
-        description="category: labels are names as they are written, also 250.0, 1.5 and none; "
+        description="category: labels are names as they are written, also 250.0 and 1.5; "
         "number: 1 and 1.0 are one class; auto: one class, unless a file writes one number in "
         "several ways",
     )
@@ -158,6 +160,12 @@ class DataSection(Section):
             alternatives = "a word such as tab" if info.field_name == "delimiter" else NO_CHARACTER
             raise ValueError(f"{value!r} is neither one character nor {alternatives}")
         return character
+
+    @field_validator("text_column", mode="before")
+    @classmethod
+    def _listed_by_commas(cls, value: Any) -> Any:
+        is_list = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return ",".join(value) if is_list else value
 
     @field_validator("labels")
     @classmethod
