@@ -84,6 +84,12 @@ def test_the_user_decides_what_numbers_are(rules, meant):
     assert found.notes == []
 
 
+def test_a_word_is_no_number_where_labels_are_told_to_be_numbers():
+    found = read(["1", "1.0", "one"], label_type="number")
+    assert found.classes == {"1": "1", "1.0": "1"}
+    assert found.problems == {"one": "has a label that is no number (one)"}
+
+
 def test_sloppy_measurements_are_no_codes():
     found = read(["1", "1.0", "2.5"])
     assert found.classes == {"1": "1", "1.0": "1", "2.5": "2.5"}

@@ -120,6 +120,8 @@ def _problem(text: str, rules: LabelRules) -> str | None:
         return f"{NO_LABEL} ({text})"
     if rules.label_type != "category" and LIST_OF_SEVERAL.match(text):
         return f"carries several labels ({text[:40]}) where one is expected"
+    if rules.label_type == "number" and not (WHOLE_NUMBER.match(text) or DECIMAL.match(text)):
+        return f"has a label that is no number ({text[:40]})"
     return None
 
 
