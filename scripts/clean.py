@@ -65,7 +65,7 @@ def main(
     choices = Choices(conflicts or "keep", keep_duplicates, mask_emoticons, rules)
     tidied = tidy(rows, names, choices)
     for note in tidied.notes:
-        warn(f"{source}: {note}")
+        warn(note)
     done = tidy_report.report(tidied)
     with replacing(output) as scratch:  # the last to appear
         tidy_report.write_rows(tidied, scratch)

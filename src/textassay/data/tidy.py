@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from textassay.data.clean import usable_rows
+from textassay.data.clean import advice_on, usable_rows
 from textassay.data.columns import Columns, parts_of
 from textassay.data.encoding import shown
 from textassay.data.label_values import LabelColumn, LabelRules, read_label_values
@@ -134,7 +134,8 @@ def tidy(rows: Rows, names: Columns, choices: Choices) -> Tidied:
     changed = [name for name in (names.text, names.label)
                if not columns[name].equals(rows.columns[name].take(stay))]  # fmt: skip
     sizes = Counter(labels.values())
-    return Tidied(rows, names, changed, stay, columns, touched, sizes, meant.notes)
+    notes = meant.notes + [advice for advice in [advice_on(usable.bad).strip()] if advice]
+    return Tidied(rows, names, changed, stay, columns, touched, sizes, notes)
 
 
 def _column(cells: Iterable[str | None]) -> pa.ChunkedArray:
