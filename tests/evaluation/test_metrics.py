@@ -5,13 +5,13 @@ import pytest
 import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from textassay.evaluation import bootstrap, metrics
+from textassay.evaluation import bootstrap, intervals, metrics
 from textassay.evaluation.metrics import (
     NAMES,
     calibration_change,
     expected_calibration_error,
-    paired_difference,
     per_class,
     point_scores,
     roc_auc,
@@ -94,35 +94,21 @@ def test_every_metric_has_an_interval_around_its_value() -> None:
     assert set(score(truth, logits, resamples=100)) == set(NAMES)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """Accuracy of a coin that is right 70% of the time, 200 samples of 150 rows."""
-    random = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        right = random.random(150) < 0.7
-        logits = np.eye(2)[np.where(right, 0, 1)]
-        found = score(np.zeros(150, dtype=int), logits, resamples=200)["accuracy"]
-        covered += found.low <= 0.7 <= found.high
-    assert 0.89 <= covered / 200 <= 0.99
+def test_the_interval_of_accuracy_is_wilsons() -> None:
+    """Also where all rows are right, which plain resamples would be sure of."""
+    for right, rows in ((4, 4), (17, 20), (0, 9), (700, 1000)):
+        truth = np.arange(rows) % 3
+        predicted = np.where(np.arange(rows) < right, truth, (truth + 1) % 3)
+        found = score(truth, np.eye(3)[predicted])["accuracy"]
+        wanted = binomtest(right, rows).proportion_ci(method="wilson")
+        further = 0.5 / rows + 0.005  # the t distribution's longer reach
+        assert wanted.low - further <= found.low <= wanted.low + 0.01
+        assert wanted.high - 0.01 <= found.high <= wanted.high + further
 
 
 def test_the_same_predictions_give_the_same_interval() -> None:
     truth, logits = random_case(3, 100, 3)
     assert score(truth, logits, resamples=200) == score(truth, logits, resamples=200)
-
-
-def test_a_system_does_not_differ_from_itself() -> None:
-    truth, logits = random_case(4, 100, 3)
-    same = paired_difference(truth, logits.argmax(1), logits.argmax(1), 3, resamples=100)
-    assert same["accuracy"].low == same["accuracy"].high == 0
-
-
-def test_a_paired_difference_finds_the_better_system() -> None:
-    truth, _ = random_case(5, 400, 3)
-    worse = np.random.default_rng(0).integers(3, size=400)
-    ahead = paired_difference(truth, truth, worse, 3, resamples=200)
-    assert ahead["macro_f1"].low > 0
-    assert ahead["accuracy"].value == pytest.approx(1 - (worse == truth).mean())
 
 
 def many_rows(rows: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +125,7 @@ def test_many_rows_have_the_intervals_that_resampling_row_by_row_has(
 ) -> None:
     truth, logits = many_rows(4_000, 4)
     exact = score(truth, logits)
-    for module in (bootstrap, metrics):
+    for module in (bootstrap, intervals, metrics):
         monkeypatch.setattr(module, "EXACT_ROWS", 1_000)
     fast = score(truth, logits)
     for name, wanted in exact.items():
@@ -159,7 +145,8 @@ def test_many_rows_have_the_intervals_that_resampling_row_by_row_has(
 def test_resamples_are_held_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, logits = many_rows(300, 3)
     monkeypatch.setattr(bootstrap, "HELD_AT_ONCE", 900)
-    parts = list(bootstrap.PairedResamples(truth, [logits.argmax(1)], 3, 250).counts())
+    cells = bootstrap.LabelCells.of(truth, [logits.argmax(1)], 3)
+    parts = list(cells.resampled(250))
     assert [len(counts.true) for (counts,) in parts] == [100, 100, 50]
     for (counts,) in parts:
         assert (counts.true.sum(1) == 300).all() and (counts.hits <= counts.true).all()

@@ -9,6 +9,7 @@ from tests.comparisons_for_tests import comparison_of, random_case
 from textassay.evaluation import plots
 from textassay.evaluation.comparison_plot import draw_comparison
 from textassay.evaluation.evaluate import Baseline
+from textassay.evaluation.gains import judged
 from textassay.evaluation.metrics import Score
 from textassay.evaluation.report import standing
 
@@ -50,7 +51,7 @@ def test_a_standstill_looks_like_one(
 
 def test_the_colour_of_a_verdict_is_its_own() -> None:
     def beside(low: float, high: float) -> Baseline:
-        gain = {"macro_f1": Score((low + high) / 2, low, high)}
+        gain = {"macro_f1": judged((low + high) / 2, low, high, 0.01, 0.95)}
         return Baseline("TF-IDF", {"macro_f1": Score(0.5, 0.4, 0.6)}, gain)
 
     assert standing([beside(0.1, 0.2)]) == "better"

@@ -20,7 +20,8 @@ def labels(rows: int, flipped: int, right: bool = False) -> tuple[np.ndarray, ..
 def test_equal_labels_on_enough_rows_prove_it() -> None:
     verdict = judge(*labels(800, 0), 2)
     assert verdict.state == "proven"
-    assert (verdict.loss, verdict.worst, verdict.other_labels) == (0, 0, 0)
+    assert (verdict.loss, verdict.other_labels) == (0, 0)
+    assert 0 <= verdict.worst < 0.005
     refuse(verdict)
 
 

@@ -1,5 +1,6 @@
 """Several runs: a failure stops nobody, is not forgotten, and a summary tells all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_failed_run_does_not_stop_the_others(tiny_base, tmp_path, capfd, monke
     bad = job_file(tmp_path, tiny_base, "bad", optim="no_such_optimizer")
     jobs = []
     for path in (bad, good):
-        job, _ = resolve_job(path, None, {}, {}, None)
+        job, _ = resolve_job(path, None, os.environ, {}, None)
         jobs.append((path, runs_of(job, tmp_path / "runs")))
     with pytest.raises(TextassayError, match=r"2 of the runs failed: .*bad.seed-0"):
         run_jobs(jobs, [])

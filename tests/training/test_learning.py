@@ -4,7 +4,7 @@ import pytest
 from tests.commands_for_tests import ALLOW_UNLEARNED, go_offline, script
 
 from textassay.config.load import resolve_job
-from textassay.config.runs import runs_of
+from textassay.config.runs import preparing, runs_of
 from textassay.errors import GateError, TextassayError
 from textassay.evaluation.summary import summarize, unlearned_sentence, write_summary
 from textassay.files import read_json, write_json
@@ -58,8 +58,8 @@ def seeds(tmp_path):
         job, _ = resolve_job(None, None, {}, {"seeds": "0,1,2", **told}, "lora")
         runs = runs_of(job, tmp_path)
         for run, learned in zip(runs, ("yes", "no", "too few rows"), strict=True):
-            run.path.mkdir(parents=True, exist_ok=True)
-            run.finish({})
+            with preparing(run):
+                run.finish({})
             learning = {"learned": learned, "p": 0.5, "needed": 0.01, "sentence": "…"}
             write_json(run.path / "eval_results.json", {"learning": learning})
         return runs

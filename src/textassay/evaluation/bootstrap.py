@@ -1,8 +1,8 @@
 """Resamples of the rows of an evaluation, in bounded memory however many rows there are.
 
-A resample draws as many rows as there are, with replacement; an interval is the percentile interval
-of what a score is on the resamples (Efron and Tibshirani 1993, chapter 13). The seed is fixed: the
-same predictions give the same interval, and two classifiers are scored on the same resamples.
+A resample draws as many rows as there are, with replacement (Efron and Tibshirani 1993). The seed
+is fixed: the same predictions give the same interval, and two classifiers are scored on the same
+resamples.
 
 Scores that only depend on how often each pair of true and predicted label occurs are not computed
 from rows. How often each pair is drawn follows the multinomial distribution with the observed
@@ -16,7 +16,7 @@ import numpy as np
 
 # Numbers that are held at once while resamples are drawn: 32 MB.
 HELD_AT_ONCE = 4_000_000
-# So many rows are drawn one by one where a score depends on more than labels.
+# So many rows are resampled; beyond, what scores are on average is normal.
 EXACT_ROWS = 20_000
 
 
@@ -43,40 +43,51 @@ class Counts:
         return cls(np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(2), matrices.sum(1))
 
 
-class PairedResamples:
-    """The resamples of rows with a true label and a predicted one from each of some classifiers."""
+@dataclass(frozen=True)
+class LabelCells:
+    """Rows counted by their true label and the one that each of some classifiers gives them.
 
-    def __init__(
-        self, truth: np.ndarray, predictions: Sequence[np.ndarray], labels: int, resamples: int
-    ) -> None:
-        """Label ids of shape [rows]; `predictions` has one array a classifier."""
+    `true` and each of `predicted` are label ids, `rows` says how many rows have just these; all of
+    shape [cells]. `total` is how many rows there are, of `labels` known labels.
+    """
+
+    true: np.ndarray
+    predicted: Sequence[np.ndarray]
+    rows: np.ndarray
+    total: int
+    labels: int
+
+    @classmethod
+    def of(cls, truth: np.ndarray, predictions: Sequence[np.ndarray], labels: int) -> "LabelCells":
+        """Of label ids of shape [rows]; `predictions` has one array a classifier."""
         columns = np.stack([truth, *predictions])
         cells, first, counts = np.unique(columns, axis=1, return_index=True, return_counts=True)
         # As they come in the rows: then the order of the classifiers changes no resample.
         order = np.argsort(first)
-        self._rows = len(truth)
-        self._shares = counts[order] / self._rows
-        self._true, *self._predicted = cells[:, order]
-        self._labels = labels
-        self._resamples = resamples
+        true, *predicted = cells[:, order]
+        return cls(true, predicted, counts[order].astype(np.float64), len(truth), labels)
 
-    def counts(self) -> Iterator[list[Counts]]:
-        """Part by part, the counts of each classifier on the resamples of that part."""
+    def counts(self, rows: np.ndarray) -> list[Counts]:
+        """The counts of each classifier where the cells have these rows, [tables, cells]."""
+        true = self._sum(rows, self.true)
+        return [
+            Counts(self._sum(rows * (predicted == self.true), self.true), true,
+                   self._sum(rows, predicted))
+            for predicted in self.predicted
+        ]  # fmt: skip
+
+    def resampled(self, resamples: int) -> Iterator[list[Counts]]:
+        """Part by part, the counts of each classifier on resamples of `total` rows."""
         random = np.random.default_rng(0)
-        for size in _parts(self._resamples, max(len(self._shares), self._labels)):
-            drawn = random.multinomial(self._rows, self._shares, size=size).astype(np.float64)
-            true = self._sum(drawn, self._true)
-            yield [
-                Counts(self._sum(drawn * (predicted == self._true), self._true), true,
-                       self._sum(drawn, predicted))
-                for predicted in self._predicted
-            ]  # fmt: skip
+        shares = self.rows / self.rows.sum()
+        for size in parts(resamples, max(len(shares), self.labels)):
+            yield self.counts(random.multinomial(self.total, shares, size=size).astype(np.float64))
 
     def _sum(self, drawn: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """[resamples, labels] of [resamples, cells]: how many drawn rows have each label."""
+        """[tables, labels] of [tables, cells]: how many rows have each label."""
         order = np.argsort(label, kind="stable")
         present, starts = np.unique(label[order], return_index=True)
-        sums = np.zeros((len(drawn), self._labels))
+        sums = np.zeros((len(drawn), self.labels))
         sums[:, present] = np.add.reduceat(drawn[:, order], starts, axis=1)
         return sums
 
@@ -127,12 +138,12 @@ class RowSums:
 def row_weights(rows: int, resamples: int) -> Iterator[np.ndarray]:
     """Part by part, how often each row is drawn by each resample: [resamples of the part, rows]."""
     random = np.random.default_rng(0)
-    for size in _parts(resamples, rows):
+    for size in parts(resamples, rows):
         drawn = random.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
         yield np.bincount(drawn.reshape(-1), minlength=size * rows).reshape(size, rows)
 
 
-def _parts(resamples: int, width: int) -> Iterator[int]:
+def parts(resamples: int, width: int) -> Iterator[int]:
     """How many resamples of so many numbers each are held at once, until all have been."""
     at_once = max(1, HELD_AT_ONCE // width)
     for start in range(0, resamples, at_once):

@@ -67,22 +67,20 @@ class Comparison:
     def verdict(self) -> str:
         """One honest sentence on macro-F1."""
         gain, rows = self.found.gain["macro_f1"], len(self.selection.table)
-        low, high = gain.low or 0.0, gain.high or 0.0
-        figures = f"macro-F1 {gain.value:+.3f}, interval {low:+.3f} to {high:+.3f}, {rows:,} rows"
+        figures = f"{gain.figures('macro-F1')}, {rows:,} rows"
         against = "B, its base with a random head" if self.b.contender.has_random_head else "B"
-        if low <= 0 <= high:
+        if not gain.direction:
             return f"No detectable difference between A and {against} ({figures})."
-        better = "better" if low > 0 else "worse"
+        better = "better" if gain.direction > 0 else "worse"
         return f"A is {better} than {against} ({figures})."
 
     def accuracy_sentence(self) -> str:
         """The same for accuracy, with McNemar's test."""
         gain, test = self.found.gain["accuracy"], self.found.mcnemar
-        p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.3f}"
         return (
             f"Accuracy {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}; "
             f"{test.only_a:,} rows that only A has right, {test.only_b:,} that only B has "
-            f"(McNemar's exact test: {p})."
+            f"(McNemar's exact test: {gain.chance})."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from textassay.config.schema import EvaluationSection
-from textassay.evaluation.bootstrap import Counts, PairedResamples, tails
-from textassay.evaluation.metrics import Score, paired_difference, per_class
+from textassay.evaluation.bootstrap import Counts, LabelCells
+from textassay.evaluation.gains import Gain, mcnemar_p, paired_difference
+from textassay.evaluation.intervals import difference_interval, spread_of
+from textassay.evaluation.metrics import Score, per_class
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ClassChange:
 class Differences:
     """All that sets the predictions of A apart from those of B."""
 
-    gain: dict[str, Score]
+    gain: dict[str, Gain]
     mcnemar: McNemar
     shifts: list[Shift]
     classes: list[ClassChange]
@@ -83,21 +85,12 @@ def differences(
 
 
 def mcnemar(a_is_right: np.ndarray, b_is_right: np.ndarray) -> McNemar:
-    """McNemar's exact test on two boolean arrays of shape [rows].
-
-    Only the n rows that exactly one of the two has right tell them apart. Were A and B equally
-    accurate, A would have each of them with probability 1/2, so with k the smaller of both counts
-    p = min(1, 2 * sum over i <= k of C(n, i) / 2^n): the two-sided binomial test of McNemar 1947
-    in its exact form (Agresti 2002, section 10.1). p is 1 where n is 0.
-    """
-    from scipy.stats import binomtest
-
+    """McNemar's exact test on two boolean arrays of shape [rows]."""
     only_a = int(np.sum(a_is_right & ~b_is_right))
     only_b = int(np.sum(~a_is_right & b_is_right))
     both = int(np.sum(a_is_right & b_is_right))
-    discordant = only_a + only_b
-    p = float(binomtest(min(only_a, only_b), discordant, 0.5).pvalue) if discordant else 1.0
-    return McNemar(both, only_a, only_b, len(a_is_right) - both - discordant, p)
+    neither = len(a_is_right) - both - only_a - only_b
+    return McNemar(both, only_a, only_b, neither, mcnemar_p(only_a, only_b))
 
 
 def shifts(
@@ -122,12 +115,9 @@ def class_changes(
     names: Sequence[str],
     settings: EvaluationSection,
 ) -> list[ClassChange]:
-    """F1 and recall of every label on both sides, with paired bootstrap intervals of the gains."""
-    resamples = PairedResamples(truth, [ours, theirs], len(names), settings.bootstrap_samples)
-    parts = [_f1_and_recall(first) - _f1_and_recall(second) for first, second in resamples.counts()]
-    spread = np.concatenate(parts, axis=1)
-    low, high = np.percentile(spread, tails(settings.confidence), axis=1)
+    """F1 and recall of every label on both sides, with paired intervals of the gains."""
     tables = (per_class(truth, ours, names), per_class(truth, theirs, names))
+    low, high = _bounds(truth, ours, theirs, len(names), settings)
     return [
         ClassChange(
             a["label"], a["rows"], (a["f1"], b["f1"]), (a["recall"], b["recall"]),
@@ -138,9 +128,29 @@ def class_changes(
     ]  # fmt: skip
 
 
+def _bounds(
+    truth: np.ndarray,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    labels: int,
+    settings: EvaluationSection,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high of the gains in F1 and recall, each of shape [2, labels]."""
+    cells = LabelCells.of(truth, [ours, theirs], labels)
+    value = _gains(cells.counts(cells.rows[None]))[0]
+    spread = spread_of(cells, _gains, settings.bootstrap_samples)
+    low, high = difference_interval(value, spread, settings.confidence)
+    return low.reshape(2, labels), high.reshape(2, labels)
+
+
+def _gains(counts: Sequence[Counts]) -> np.ndarray:
+    """[tables, F1 of every label and then recall of every label]: the first minus the second."""
+    first, second = map(_f1_and_recall, counts)
+    return first - second
+
+
 def _f1_and_recall(counts: Counts) -> np.ndarray:
-    """[F1 and recall, tables, labels]."""
     total = counts.true + counts.predicted
-    return np.stack(
-        [2 * counts.hits / np.maximum(total, 1), counts.hits / np.maximum(counts.true, 1)]
-    )
+    f1 = np.divide(2 * counts.hits, total, np.zeros_like(total), where=total > 0)
+    recall = np.divide(counts.hits, counts.true, np.zeros_like(total), where=counts.true > 0)
+    return np.concatenate([f1, recall], axis=1)

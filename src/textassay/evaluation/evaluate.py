@@ -15,11 +15,11 @@ from textassay.config.schema import EvaluationSection
 from textassay.data.encode import encode
 from textassay.data.labels import LabelMap
 from textassay.evaluation.baselines import NotFittedError, majority, tfidf
+from textassay.evaluation.gains import Gain, paired_difference
 from textassay.evaluation.metrics import (
     CALIBRATED,
     Score,
     calibration_change,
-    paired_difference,
     per_class,
     probability_scores,
     score,
@@ -111,7 +111,7 @@ class Baseline:
 
     name: str
     scores: dict[str, Score]
-    ahead: dict[str, Score]
+    ahead: dict[str, Gain]
 
     def to_json(self) -> dict[str, Any]:
         """Figures and intervals by name."""

@@ -8,11 +8,12 @@ import numpy as np
 from textassay.evaluation.bootstrap import (
     EXACT_ROWS,
     Counts,
-    PairedResamples,
+    LabelCells,
     RowSums,
     row_weights,
     tails,
 )
+from textassay.evaluation.intervals import share_interval, spread_of
 from textassay.models.probabilities import softmax
 
 ECE_BINS = 15
@@ -40,14 +41,26 @@ def score(
     truth: np.ndarray, logits: np.ndarray, confidence: float = 0.95, resamples: int = 2000
 ) -> dict[str, Score]:
     """All metrics of `NAMES` for label ids of shape [rows] and logits of shape [rows, labels]."""
-    predicted, labels = logits.argmax(1), logits.shape[1]
-    point = confusion_metrics(confusions(truth, predicted[None], labels))
-    drawn = PairedResamples(truth, [predicted], labels, resamples)
-    parts = [label_metrics(counts) for (counts,) in drawn.counts()]
-    spread = {name: np.concatenate([part[name] for part in parts]) for name in point}
-    scores = {name: _score(float(point[name][0]), spread[name], confidence) for name in point}
+    scores = label_scores(truth, logits.argmax(1), logits.shape[1], confidence, resamples)
     scores |= probability_scores(truth, softmax(logits), confidence, resamples)
     return {name: scores[name] for name in NAMES}
+
+
+def label_scores(
+    truth: np.ndarray, predicted: np.ndarray, labels: int, confidence: float, resamples: int
+) -> dict[str, Score]:
+    """The metrics of `label_metrics` for label ids of shape [rows], with their intervals."""
+    cells = LabelCells.of(truth, [predicted], labels)
+    names = list(label_metrics(cells.counts(cells.rows[None])[0]))
+
+    def statistic(counts: Sequence[Counts]) -> np.ndarray:
+        return np.stack(list(label_metrics(counts[0]).values()), 1)
+
+    value = statistic(cells.counts(cells.rows[None]))[0]
+    lowest = np.array([-1.0 if name == "mcc" else 0.0 for name in names])
+    low, high = share_interval(value, spread_of(cells, statistic, resamples), confidence, lowest)
+    bounds = zip(names, value, low, high, strict=True)
+    return {name: Score(float(v), float(lo), float(hi)) for name, v, lo, hi in bounds}
 
 
 def probability_scores(
@@ -208,27 +221,6 @@ def _calibration_resamples(
         gaps = sums[:, :, 2 * index + 1] @ in_bin.T
         scores.append({"log_loss": sums[:, :, 2 * index].sum(1), "ece": np.abs(gaps).sum(1)})
     return scores
-
-
-def paired_difference(
-    truth: np.ndarray,
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    labels: int,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-) -> dict[str, Score]:
-    """Accuracy and macro-F1 of predictions `ours` minus `theirs`, both on the same resamples."""
-    point = confusion_metrics(confusions(truth, np.stack([ours, theirs]), labels))
-    spread: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE}
-    for pair in PairedResamples(truth, [ours, theirs], labels, resamples).counts():
-        first, second = map(label_metrics, pair)
-        for name in HEADLINE:
-            spread[name].append(first[name] - second[name])
-    return {
-        name: _score(float(point[name][0] - point[name][1]), np.concatenate(parts), confidence)
-        for name, parts in spread.items()
-    }
 
 
 def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> list[dict]:

@@ -9,6 +9,7 @@ import numpy as np
 from textassay.config.runs import PROVENANCE, stored_config
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation, write_predictions
+from textassay.evaluation.gains import Gain
 from textassay.evaluation.learned import stored_learning
 from textassay.evaluation.metrics import NAMES, Score, confusions
 from textassay.evaluation.plots import plot_confusion, plot_reliability
@@ -110,7 +111,7 @@ def _beside_teacher(folder: Path) -> list[str]:
     facts = read_json(folder / TEACHER)
     teacher, student = facts["teacher"], facts["student"]
     taught = Score(**teacher["scores"]["macro_f1"])
-    behind = Score(**facts["student_minus_teacher"]["macro_f1"])
+    behind = Gain(**facts["student_minus_teacher"]["macro_f1"])
     return [
         f"teacher: {teacher['name']}, test macro-F1 {show(taught)}, {teacher['megabytes']:,.0f} "
         f"MB, {teacher['texts_per_second']:,.0f} texts a second",

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation
+from textassay.evaluation.gains import Gain
 from textassay.evaluation.metrics import HEADLINE, LOWER_IS_BETTER, NAMES, Score, per_class
 from textassay.files import write_text
 
@@ -45,16 +46,15 @@ def verdict(baselines: Sequence[Baseline], rows: int, without: str = SWITCHED_OF
     if not baselines:
         return f"{without}, so nothing says whether tuning was worth it."
     strongest, ahead = _strongest(baselines)
-    low, high = ahead.low or 0.0, ahead.high or 0.0
-    gap = f"macro-F1 {ahead.value:+.3f}, interval {low:+.3f} to {high:+.3f}, {rows:,} rows"
-    if low > 0:
+    gap = f"{ahead.figures('macro-F1')}, {rows:,} rows"
+    if ahead.direction > 0:
         return f"Better than {strongest.name} ({gap})."
-    if high < 0:
+    if ahead.direction < 0:
         return f"Worse than {strongest.name} ({gap}): this model is not worth its cost."
     return f"No detectable difference from {strongest.name} ({gap})."
 
 
-def _strongest(baselines: Sequence[Baseline]) -> tuple[Baseline, Score]:
+def _strongest(baselines: Sequence[Baseline]) -> tuple[Baseline, Gain]:
     """The baseline with the best macro-F1, and how far the model is ahead of it."""
     strongest = max(baselines, key=lambda baseline: baseline.scores["macro_f1"].value or 0)
     return strongest, strongest.ahead["macro_f1"]
@@ -64,10 +64,7 @@ def standing(baselines: Sequence[Baseline]) -> str:
     """`better` or `worse` than the strongest baseline, `equal` or `unknown`: for its colour."""
     if not baselines:
         return "unknown"
-    ahead = _strongest(baselines)[1]
-    if (ahead.low or 0.0) > 0:
-        return "better"
-    return "worse" if (ahead.high or 0.0) < 0 else "equal"
+    return ("equal", "better", "worse")[_strongest(baselines)[1].direction]
 
 
 def show(score: Score | None) -> str:

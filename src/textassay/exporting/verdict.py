@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from textassay.errors import GateError
-from textassay.evaluation.metrics import Score, paired_difference
+from textassay.evaluation.gains import paired_difference
+from textassay.evaluation.metrics import Score
 
 # In macro-F1, of 1.
 LOSS_ALLOWED = 0.005

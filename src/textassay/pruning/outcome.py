@@ -16,7 +16,8 @@ from textassay.config.schema import EvaluationSection
 from textassay.console import out, table, tell
 from textassay.data.load import Dataset
 from textassay.evaluation.evaluate import Evaluation, evaluate
-from textassay.evaluation.metrics import HEADLINE, Score, paired_difference
+from textassay.evaluation.gains import Gain, paired_difference
+from textassay.evaluation.metrics import HEADLINE, Score
 from textassay.evaluation.report import show
 from textassay.evaluation.speed import texts_per_second
 from textassay.models.classifier import count_parameters
@@ -42,7 +43,7 @@ class Measured:
     weight_bytes: int
     texts_per_second: float
     scores: dict[str, Score]
-    gain: dict[str, Score] | None
+    gain: dict[str, Gain] | None
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,10 @@ class Outcome:
         """One honest sentence on what a model lost or won against the original."""
         gain = self.models[name].gain or {}
         macro, accuracy = gain["macro_f1"], gain["accuracy"]
-        low, high = macro.low or 0.0, macro.high or 0.0
-        found = "no detectable difference from"
-        if not low <= 0 <= high:
-            found = "better than" if low > 0 else "worse than"
+        found = ("no detectable difference from", "better than", "worse than")[macro.direction]
         return (
-            f"{name}: {found} the original (macro-F1 {macro.value:+.3f}, interval {low:+.3f} to "
-            f"{high:+.3f}; accuracy {accuracy.value:+.3f}, {accuracy.low:+.3f} to "
-            f"{accuracy.high:+.3f}; {self.rows:,} rows)."
+            f"{name}: {found} the original ({macro.figures('macro-F1')}; "
+            f"{accuracy.figures('accuracy')}; {self.rows:,} rows)."
         )
 
 
@@ -145,7 +142,7 @@ def print_outcome(outcome: Outcome) -> None:
         tell(f"{name + ':':<11}{one.path}")
 
 
-def _gain(ours: Evaluation, original: Evaluation, settings: EvaluationSection) -> dict[str, Score]:
+def _gain(ours: Evaluation, original: Evaluation, settings: EvaluationSection) -> dict[str, Gain]:
     return paired_difference(
         original.truth, ours.predicted, original.predicted, len(original.labels),
         settings.confidence, settings.bootstrap_samples,

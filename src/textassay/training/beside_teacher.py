@@ -1,6 +1,7 @@
 """A student beside its teacher: the same test rows, the sizes, the speeds."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,8 @@ from textassay.artifacts.weights import weight_bytes
 from textassay.config.runs import Run
 from textassay.console import out, table
 from textassay.evaluation.evaluate import Evaluation
-from textassay.evaluation.metrics import HEADLINE, Score, paired_difference, score
+from textassay.evaluation.gains import paired_difference
+from textassay.evaluation.metrics import HEADLINE, Score, score
 from textassay.evaluation.outputs import TEACHER
 from textassay.evaluation.report import show, show_gain
 from textassay.files import write_json
@@ -75,7 +77,7 @@ def _speeds(classifiers: list[Classifier], texts: list[str]) -> list[float]:
 
 def _print(
     facts: dict[str, Any], taught: dict[str, Score], own: dict[str, Score],
-    behind: dict[str, Score],
+    behind: Mapping[str, Score],
 ) -> None:  # fmt: skip
     costs = {
         side: [f"{facts[side]['megabytes']:,.0f}", f"{facts[side]['texts_per_second']:,.0f}"]

@@ -1,0 +1,102 @@
+"""How often intervals hold the truth, and verdicts are wrong: simulated, with fixed seeds.
+
+The truth is the score over the labels that occur in the rows, on any number of rows from the same
+source. Of the plain percentile intervals before, those of rare labels held it in
+58 to 82% of cases.
+"""
+
+import numpy as np
+import pytest
+
+from textassay.evaluation.gains import paired_difference
+from textassay.evaluation.metrics import label_scores
+
+TIMES, RESAMPLES = 100, 100
+R8 = [0.51, 0.30, 0.05, 0.042, 0.038, 0.035, 0.019, 0.006]
+MANY = 1 / np.arange(3, 31) ** 1.6  # 28 labels, the rarest with 1 of 80 rows of the most frequent
+
+
+def source(shares: list[float] | np.ndarray, recalls: list[float] | float) -> np.ndarray:
+    """How probable each pair of true and predicted label is, [labels, labels]."""
+    share = np.array(shares) / np.sum(shares)
+    recall = np.broadcast_to(recalls, share.shape)
+    wrong = np.tile(0.5 * share + 0.5 / len(share), (len(share), 1))
+    np.fill_diagonal(wrong, 0)
+    wrong *= ((1 - recall) / wrong.sum(1))[:, None]
+    return np.asarray(share[:, None] * (wrong + np.diag(recall)))
+
+
+SOURCES = {
+    "two labels": source([1, 1], 0.85),
+    "two labels, nearly all right": source([1, 1], 0.97),
+    "one of twenty": source([0.95, 0.05], [0.98, 0.5]),
+    "five labels": source([1] * 5, 0.45),
+    "R8": source(R8, [0.99, 0.97, 0.93, 0.9, 0.88, 0.88, 0.8, 0.6]),
+    "28 labels": source(MANY, np.linspace(0.8, 0.3, 28)),  # type: ignore[arg-type]
+    "28 labels, nearly all right": source(MANY, 0.97),
+}
+
+
+def f1(pairs: np.ndarray) -> np.ndarray:
+    return np.asarray(2 * np.diag(pairs) / (pairs.sum(0) + pairs.sum(1)))
+
+
+def draw(
+    random: np.random.Generator, pairs: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return np.divmod(random.choice(pairs.size, size=rows, p=pairs.ravel()), len(pairs))
+
+
+def answer(random: np.random.Generator, pairs: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Labels that another classifier of the same quality gives these rows."""
+    until = np.cumsum(pairs / pairs.sum(1, keepdims=True), axis=1)[truth]
+    return np.asarray((random.random(len(truth))[:, None] > until).sum(1))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("rows", [50, 300])
+def test_intervals_hold_the_truth_as_often_as_they_say(name: str, rows: int) -> None:
+    random, pairs = np.random.default_rng(0), SOURCES[name]
+    held = {"accuracy": 0, "macro_f1": 0}
+    for _ in range(TIMES):
+        truth, predicted = draw(random, pairs, rows)
+        occurs = np.union1d(truth, predicted)
+        right = {"accuracy": np.trace(pairs), "macro_f1": f1(pairs)[occurs].mean()}
+        scores = label_scores(truth, predicted, len(pairs), 0.95, RESAMPLES)
+        for metric in held:
+            low, high = scores[metric].low or 0, scores[metric].high or 0
+            held[metric] += low <= right[metric] <= high
+    assert min(held.values()) >= 0.90 * TIMES, held
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("two labels", 8), ("two labels", 300), ("one of twenty", 50), ("R8", 8), ("R8", 300),
+     ("28 labels", 50)],
+)  # fmt: skip
+def test_a_verdict_on_equally_good_classifiers_is_rarely_wrong(name: str, rows: int) -> None:
+    """Half of the rows get the same label from both; a verdict may be wrong in 5% of cases."""
+    random, pairs = np.random.default_rng(1), SOURCES[name]
+    wrong = held = 0
+    for _ in range(TIMES):
+        truth, ours = draw(random, pairs, rows)
+        own = random.random(rows) < 0.5
+        theirs = np.where(own, answer(random, pairs, truth), ours)
+        gain = paired_difference(truth, ours, theirs, len(pairs), 0.95, RESAMPLES)["macro_f1"]
+        wrong += gain.direction != 0
+        held += (gain.low or 0) <= 0 <= (gain.high or 0)
+    assert held >= 0.90 * TIMES and wrong <= 0.08 * TIMES, (held, wrong)
+    assert rows > 8 or wrong <= 1
+
+
+def test_a_difference_that_is_there_is_found() -> None:
+    """Recall 0.80 against 0.90 on 300 rows: what is right is not bought by saying nothing."""
+    random = np.random.default_rng(2)
+    better, worse = source([1, 1, 1], 0.9), source([1, 1, 1], 0.8)
+    found = 0
+    for _ in range(TIMES):
+        truth, ours = draw(random, better, 300)
+        theirs = answer(random, worse, truth)
+        gain = paired_difference(truth, ours, theirs, 3, 0.95, RESAMPLES)["macro_f1"]
+        found += gain.direction == 1
+    assert found >= 0.85 * TIMES
