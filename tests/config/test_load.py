@@ -1,6 +1,6 @@
 """From defaults, job file, environment and flags to one job that knows its sources."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -158,6 +158,18 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(content, write):
     assert "my.yaml" in said and "stands twice" in said and "line 3" in said
 
 
+def test_a_few_bytes_of_aliases_do_not_become_much(write):
+    """Nine names for nine of the one before would be 387 million values."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi")]
+    said = refusal(job_file=write("bomb.yaml", "\n".join(lines)))
+    assert "bomb.yaml" in said and "more than 10,000 values" in said
+    said = refusal(job_file=write("circle.yaml", "a: &a [*a]\n"))
+    assert "more than 10,000 values" in said
+    shared = "method: &method\n  name: lora\n  r: 4\nname: same\n"
+    assert resolve(job_file=write("same.yaml", shared))[0].method.name == "lora"
+
+
 def test_labels_that_look_like_switches_are_labels(write):
     job, _ = resolve(job_file=write("my.yaml", "data: {labels: [no, yes]}"))
     assert job.data.labels == ["no", "yes"]
@@ -308,7 +320,7 @@ def test_a_folder_in_the_place_of_a_job_is_data(tmp_path):
     assert job.method.name == "full"
 
 
-@pytest.mark.parametrize("name", ["../outside", "a/b", "", " "])
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", " ", "..", ".", "..."])
 def test_a_name_that_would_leave_the_folder_of_runs_is_refused(name):
     assert "name" in refusal(flags={"name": name})
 

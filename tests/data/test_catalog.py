@@ -57,6 +57,11 @@ def test_an_unknown_set_is_answered_with_the_nearest_one():
         read_entry("sst-2")
 
 
+def test_a_name_reads_no_file_outside_of_the_catalog():
+    with pytest.raises(UsageError, match=r"is not in data/catalog"):
+        read_entry("../../jobs/quickstart")
+
+
 def test_a_local_copy_is_found_under_the_folder_that_the_environment_names(tmp_path, monkeypatch):
     entry = read_entry("sst2")
     monkeypatch.delenv("TEXTASSAY_DATA_DIR", raising=False)

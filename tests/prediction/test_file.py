@@ -298,6 +298,21 @@ def test_two_processes_do_not_write_the_same_file(model):
     assert "predicted" in done(predict(model, "--input", "in.csv", "--output", "out.csv"))
 
 
+def test_a_neighbours_link_in_the_place_of_the_parts_is_not_followed(model):
+    write_table(Path("in.csv"), {"text": ["a"]})
+    Path("mine").mkdir()
+    Path("mine/lock").write_text("precious")
+    flags = ("--input", "in.csv", "--output", "out.csv")
+    Path(".out.csv.parts").symlink_to("mine")
+    assert_refused_after_notes(predict(model, *flags), USAGE, "is a link or another user's")
+    Path(".out.csv.parts").unlink()
+    Path(".out.csv.parts").mkdir()
+    Path(".out.csv.parts/lock").symlink_to("../mine/lock")
+    result = predict(model, *flags)
+    assert result.exit_code and Path("mine/lock").read_text() == "precious"
+    assert "Traceback" not in result.stderr
+
+
 def test_a_classifier_by_its_hub_name_is_asked_and_said_to_prove_nothing(
     model, classifier, monkeypatch
 ):

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+MOST_VALUES = 10_000
 INT, FLOAT, BOOL, NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
 
 
@@ -55,5 +56,39 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<
 
 
 def read_yaml(text: str) -> Any:
-    """What a job file holds. yaml.YAMLError where it is not YAML, or a key stands twice."""
-    return yaml.load(text, Loader=_Loader)
+    """What a job file holds.
+
+    yaml.YAMLError where it is not YAML, a key stands twice, or aliases make much out of little.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_multiplied(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_multiplied(root: yaml.Node) -> None:
+    """ComposerError where a document has too many values once its aliases are written out."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_VALUES + 1  # what a node inside itself counts
+            sizes[id(node)] = min(MOST_VALUES + 1, 1 + sum(map(size, _children(node))))
+        return sizes[id(node)]
+
+    if size(root) > MOST_VALUES:
+        raise yaml.composer.ComposerError(
+            None, None, f"holds more than {MOST_VALUES:,} values with its aliases written out",
+            root.start_mark,
+        )  # fmt: skip
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []

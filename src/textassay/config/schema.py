@@ -431,7 +431,7 @@ class ArtifactSection(Section):
 class Job(Section):
     """One story: data, model, method, and how often it is told."""
 
-    name: str = Field("adhoc", pattern=r"^[\w.\-]+$", description="the folder under runs/")
+    name: str = Field("adhoc", pattern=r"^\.*[\w\-][\w.\-]*$", description="the folder under runs/")
     launcher: Literal["full", "lora", "deepspeed"] = Field(
         "lora", description="the script that carries it out"
     )

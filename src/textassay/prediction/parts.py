@@ -4,12 +4,14 @@ A part is there as a whole or not at all, so whoever begins again goes on behind
 """
 
 import fcntl
+import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from textassay.console import DISK_ERRORS, say, warn
 from textassay.errors import UsageError
@@ -62,8 +64,9 @@ def parts_of(output: Path, fingerprint: dict[str, str]) -> Iterator[Parts]:
     """
     folder = output.with_name(f".{output.name}.parts")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK).open("w") as lock:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _make_own(folder, output)
+        with _open_lock(folder / LOCK) as lock:
             _lock(lock, output)
             with _kept_if_cut_short(folder):
                 _throw_away_others(folder, output, fingerprint)
@@ -87,6 +90,24 @@ def _kept_if_cut_short(folder: Path) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder)
+
+
+def _make_own(folder: Path, output: Path) -> None:
+    """Make the folder, for this user alone. UsageError where somebody else, or a link, has it."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise UsageError(
+            f"{output}: its parts would be kept in {folder}, which is a link or another user's; "
+            "remove it, or name another --output."
+        )
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    """The lock's file, made if it is missing; what a link points to is left alone."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    return os.fdopen(os.open(path, flags, 0o600), "r+b")
 
 
 def _lock(lock: Any, output: Path) -> None:
