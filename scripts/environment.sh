@@ -9,6 +9,9 @@
 #   TEXTASSAY_TORCH_INDEX  where the CPU build of torch comes from (default: what pip finds, else
 #                          PyTorch's own public index)
 
+# Python takes modules from the environment alone: a click.py in the current folder, beside somebody
+# else's artifact perhaps, would run.
+export PYTHONSAFEPATH=1
 TORCH_PUBLIC_INDEX=https://download.pytorch.org/whl/cpu
 INDEX_PATIENCE_SECONDS=10
 

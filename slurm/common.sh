@@ -43,6 +43,11 @@ begin() {
   [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
   # What was set above is for the step, also where sbatch was told --export=NONE.
   export SLURM_EXPORT_ENV=ALL
+  # The nodes meet at a port that others cannot tell from the job's number.
+  TEXTASSAY_SLURM_SECRET=$(od -An -N16 -tx8 /dev/urandom | tr -d ' \n')
+  export TEXTASSAY_SLURM_SECRET
+  # No module is taken from the folder that the job is submitted in.
+  export PYTHONSAFEPATH=1
 }
 
 # NAME=value lines; what the environment says wins.
@@ -99,7 +104,7 @@ find_python() {
     "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}" "$root/.venv/bin/python")
   [[ -z $named ]] || candidates=("$named")
   for python in "${candidates[@]}"; do
-    [[ -z $python ]] || ! "$python" -c 'import textassay' 2>/dev/null || return 0
+    [[ -z $python ]] || ! "$python" -P -c 'import textassay' 2>/dev/null || return 0
   done
   fail "$python is no Python with textassay on $(hostname); run bash train.sh --show_config once, which makes $root/.venv, or set TEXTASSAY_SLURM_PYTHON"
 }
@@ -123,7 +128,7 @@ carry_out_job() {
   carry_out "$SLURM_NNODES" textassay.cluster.train "$@"
 }
 
-# carry_out NODES MODULE ARGUMENTS…: python -m MODULE once a node, and then out, or back to the queue.
+# carry_out NODES MODULE ARGUMENTS…: python -P -m MODULE once a node, and then out, or back to the queue.
 carry_out() {
   local code=0
   run_step "$@" || code=$?
@@ -155,7 +160,7 @@ step_command() {
       command+=("--container-env=HF_HOME,TEXTASSAY_CACHE")
       ;;
   esac
-  command+=("$python" -m "$@")
+  command+=("$python" -P -m "$@")
 }
 
 # What the container sees under the same path as the node.

@@ -12,7 +12,7 @@ main() {
   load_modules
   runtime=none # this part runs here, and needs no torch
   find_python
-  exec "$python" -m textassay.cluster.submit "$@"
+  exec "$python" -P -m textassay.cluster.submit "$@"
 }
 
 main "$@"

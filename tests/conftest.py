@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.commands_for_tests import ALLOW_UNLEARNED
-from tests.fork_server import Forked
+from tests.fork_server import forked_command
 from tests.verifying_for_tests import verifying_here
 
 # The gate must give the same answer twice; at a desk new examples are welcome. Nothing is timed.
@@ -56,7 +56,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def verified_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process publishes is verified in another one, which need not import everything."""
-    monkeypatch.setattr("textassay.artifacts.fresh_process.sys", Forked())
+    monkeypatch.setattr("textassay.artifacts.fresh_process.python_command", forked_command)
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ LIKE_THE_SERVER, PREFIXES = {like_the_server!r}, {prefixes!r}
 HARMLESS, SET_BY_THE_SERVER = {harmless!r}, {set_by_the_server!r}
 
 def can_be_forked():
-    given = sys.argv[2:] if sys.argv[1:2] == ["-u"] else sys.argv[1:]
+    given = sys.argv[1:]
+    while given[:1] in (["-u"], ["-P"]):
+        given = given[1:]
     named = given and (given[0] == "-m" or given[0].endswith(".py"))
     env = os.environ
     alike = all(env.get(name) == value for name, value in LIKE_THE_SERVER.items())
@@ -76,7 +78,7 @@ os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 LIKE_THE_SERVER = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 PREFIXES = ("PYTHON", "HF_", "TRANSFORMERS_", "DS_", "ACCELERATE_", "GOMP_", "OMP_", "CUDA_", "MPL")
 # Of these prefixes, but heeded by a forked process as by any, or of no effect.
-HARMLESS = ("PYTHON", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HF_HOME")
+HARMLESS = ("PYTHON", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HF_HOME")
 SET_BY_THE_SERVER = (("DS_ACCELERATOR", "cpu"),)
 SECONDS_TO_START = 120
 IMPORTED = (
@@ -109,13 +111,9 @@ def python() -> str:
     return str(stands_for_python)
 
 
-class Forked:
-    """Stands for `sys` in a module that starts processes by `sys.executable`."""
-
-    @property
-    def executable(self) -> str:
-        """What `python()` is; the server starts when it is first needed."""
-        return python()
+def forked_command(*arguments: str) -> list[str]:
+    """Stands for `python_command` in a module that starts processes."""
+    return [python(), "-P", *arguments]
 
 
 def _start(folder: Path, session: int, stands_for_python: Path) -> None:
@@ -258,18 +256,18 @@ def carry_out(arguments: list[str]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
     np.random.seed()
-    open_streams(unbuffered=arguments[0] == "-u" or bool(os.environ.get("PYTHONUNBUFFERED")))
-    arguments = arguments[arguments[0] == "-u" :]
+    flags, arguments = split_flags(arguments)
+    open_streams(unbuffered="-u" in flags or bool(os.environ.get("PYTHONUNBUFFERED")))
+    path = [] if "-P" in flags or os.environ.get("PYTHONSAFEPATH") else [first_on_path(arguments)]
+    sys.path[:1] = path
     code = 0
     try:
         if arguments[0] == "-m":
             sys.argv = arguments[1:]
-            sys.path[0] = str(Path.cwd())
             warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
             sys.argv = arguments
-            sys.path[0] = str(Path(arguments[0]).resolve().parent)
             runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -289,6 +287,17 @@ def carry_out(arguments: list[str]) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code & 0xFF)
+
+
+def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The flags of Python itself before a script or `-m`, and what follows."""
+    count = next(at for at, word in enumerate(arguments) if word not in ("-u", "-P"))
+    return arguments[:count], arguments[count:]
+
+
+def first_on_path(arguments: list[str]) -> str:
+    """Where Python looks for modules first: in the current folder for `-m`, else by the script."""
+    return str(Path.cwd() if arguments[0] == "-m" else Path(arguments[0]).resolve().parent)
 
 
 def open_streams(unbuffered: bool) -> None:

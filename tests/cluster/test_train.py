@@ -61,7 +61,7 @@ def test_an_element_carries_out_the_seed_that_it_counts_to() -> None:
 def test_one_process_carries_out_a_run_of_its_own() -> None:
     command = command_of(Path("mine.yaml"), runs()[1], ["--bf16=true"], place())
     assert command == [
-        sys.executable, f"{SCRIPTS}/train_lora.py", "mine.yaml", "--seed=42",
+        sys.executable, "-P", f"{SCRIPTS}/train_lora.py", "mine.yaml", "--seed=42",
         "--output_dir=out/adhoc/seed-42", "--bf16=true",
     ]  # fmt: skip
 
@@ -113,7 +113,7 @@ def test_force_is_obeyed_once(tmp_path) -> None:
 
 def test_an_evaluation_that_was_queued_again_leaves_alone_what_it_has_evaluated() -> None:
     words = ["runs/a", "runs/b", "--device=cpu"]
-    first = [sys.executable, f"{SCRIPTS}/evaluate.py", *words]
+    first = [sys.executable, "-P", f"{SCRIPTS}/evaluate.py", *words]
     assert evaluate.command_of(words, place()) == first
     assert evaluate.command_of(words, AGAIN) == [*first, "--skip_existing"]
 

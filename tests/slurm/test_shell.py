@@ -68,7 +68,7 @@ def test_every_variable_of_the_site_is_explained_where_it_is_read_and_in_the_gui
 def test_without_a_container_the_active_environments_python_is_called(tmp_path) -> None:
     words = line(tmp_path, TEXTASSAY_SLURM_RUNTIME="none", VIRTUAL_ENV=sys.prefix)
     python = f"{sys.prefix}/bin/python"
-    assert words == [*SRUN, python, "-m", "some.module", "--flag", "two words"]
+    assert words == [*SRUN, python, "-P", "-m", "some.module", "--flag", "two words"]
 
 
 def test_apptainer_is_called_by_srun(tmp_path) -> None:
@@ -81,7 +81,7 @@ def test_apptainer_is_called_by_srun(tmp_path) -> None:
     wanted = [
         *SRUN,
         "apptainer", "exec", "--pwd", str(tmp_path), "--bind", bound, "image.sif",
-        "python", "-m", "some.module", "--flag", "two words",
+        "python", "-P", "-m", "some.module", "--flag", "two words",
     ]  # fmt: skip
     assert line(tmp_path, **variables) == wanted
     wanted.insert(wanted.index(bound) + 1, "--nv")
@@ -95,7 +95,7 @@ def test_pyxis_is_a_matter_of_flags_of_srun(tmp_path) -> None:
         "--container-image=registry#image", f"--container-workdir={tmp_path}",
         f"--container-mounts={mounted(tmp_path, tmp_path / '.cache')}",
         "--container-env=HF_HOME,TEXTASSAY_CACHE",
-        "/opt/python", "-m", "some.module", "--flag", "two words",
+        "/opt/python", "-P", "-m", "some.module", "--flag", "two words",
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.fork_server import Forked
+from tests.fork_server import forked_command
 
 from textassay.config.load import resolve_job
 from textassay.config.runs import runs_of
@@ -32,7 +32,7 @@ def job_file(folder: Path, base: Path, name: str, **training) -> Path:
 
 
 def test_a_failed_run_does_not_stop_the_others(tiny_base, tmp_path, capfd, monkeypatch) -> None:
-    monkeypatch.setattr("textassay.training.batch.sys", Forked())
+    monkeypatch.setattr("textassay.training.batch.python_command", forked_command)
     good = job_file(tmp_path, tiny_base, "good")
     bad = job_file(tmp_path, tiny_base, "bad", optim="no_such_optimizer")
     jobs = []

@@ -2,9 +2,9 @@
 
 import os
 import subprocess
-import sys
 
 from textassay.errors import GateError, without_colours
+from textassay.interpreter import python_command
 from textassay.stopping import stop_if_asked
 
 LONGEST_REASON = 500
@@ -19,7 +19,7 @@ def run_in_fresh_process(module: str, arguments: list[str], complaint: str) -> N
     # A process of its own, not one more of those that train together; what it says is read here.
     left_out = ("RANK", *COLOURS)
     alone = {name: value for name, value in os.environ.items() if name not in left_out}
-    command = [sys.executable, "-m", module, *arguments]
+    command = python_command("-m", module, *arguments)
     done = subprocess.run(command, capture_output=True, text=True, env=alone)
     stop_if_asked()  # the signal may have ended that one
     if done.returncode != 0:

@@ -1,6 +1,6 @@
 """Where a process stands in what Slurm has given: which node of how many, which element."""
 
-import zlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ class Place:
     """One task of a step of a job. `address` is the first node's, where the processes meet.
 
     `element` is the index in a job array, `restarts` counts how often the job was queued again.
+    `secret` is what the sbatch file drew at random, the same in all its steps.
     """
 
     job_id: int
@@ -25,6 +26,7 @@ class Place:
     address: str
     element: int | None
     restarts: int
+    secret: str = ""
 
     @classmethod
     def in_step(cls, environ: Mapping[str, str]) -> "Place":
@@ -38,6 +40,7 @@ class Place:
                 address=environ["SLURM_LAUNCH_NODE_IPADDR"],
                 element=_element(environ),
                 restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
+                secret=environ.get("TEXTASSAY_SLURM_SECRET", ""),
             )
         except KeyError as missing:
             raise UsageError(
@@ -58,8 +61,12 @@ class Place:
         return f"{self.job_id}-{self.restarts}-{seed}"
 
     def port_of(self, meeting: str) -> int:
-        """A port on the first node; two meetings have the same one by chance, 1 in 10,000."""
-        return FIRST_PORT + zlib.crc32(meeting.encode()) % PORTS
+        """A port on the first node that nobody can tell who does not know the secret.
+
+        Two meetings have the same one by chance, 1 in 10,000.
+        """
+        digest = hashlib.sha256(f"{self.secret} {meeting}".encode()).digest()
+        return FIRST_PORT + int.from_bytes(digest[:8]) % PORTS
 
     def share_of(self, runs: Sequence[Run]) -> list[Run]:
         """All runs; of a job array's element the one that its index counts to, from 0."""

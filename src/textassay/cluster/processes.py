@@ -10,6 +10,7 @@ import sys
 
 from textassay.cluster.place import Place
 from textassay.console import reports_errors
+from textassay.interpreter import python_command
 from textassay.stopping import heeding_signals
 from textassay.training.launch import Meeting, count_processes, start_processes
 
@@ -18,11 +19,13 @@ from textassay.training.launch import Meeting, count_processes, start_processes
 def main(seed: str, wanted: str, command: list[str]) -> int:
     """The exit code of the first of this node's processes that failed."""
     place = Place.in_step(os.environ)
-    name = place.meeting_of(int(seed))
-    meeting = Meeting(place.nodes, place.node, place.address, place.port_of(name), name)
+    meeting = None  # a single node needs no port
+    if place.nodes > 1:
+        name = place.meeting_of(int(seed))
+        meeting = Meeting(place.nodes, place.node, place.address, place.port_of(name), name)
     return start_processes(count_processes(wanted), command, meeting)
 
 
 if __name__ == "__main__":
     with heeding_signals():
-        sys.exit(main(sys.argv[1], sys.argv[2], [sys.executable, *sys.argv[3:]]))
+        sys.exit(main(sys.argv[1], sys.argv[2], python_command(*sys.argv[3:])))

@@ -15,6 +15,7 @@ from textassay.config.runs import PROVENANCE, Run, stored_config
 from textassay.console import err
 from textassay.errors import Stopped, UsageError
 from textassay.files import project_root, read_json
+from textassay.interpreter import python_command
 from textassay.stopping import heeding_signals, run_passing_on, stop_if_asked
 from textassay.training import batch
 
@@ -127,7 +128,7 @@ def _evaluate(run: Run) -> int:
         return 0
     script = project_root() / "scripts" / "evaluate.py"
     device = run.job.resources.device
-    return run_passing_on([sys.executable, str(script), str(run.path), f"--device={device}"])
+    return run_passing_on(python_command(str(script), str(run.path), f"--device={device}"))
 
 
 if __name__ == "__main__":

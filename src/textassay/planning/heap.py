@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from textassay.interpreter import python_command
 from textassay.models.processor import keep_freed_memory
 
 # (number of a storage, its bytes or FREED)
@@ -97,7 +98,7 @@ def heap_size(layout: Layout) -> int | None:
     if not hasattr(ctypes.CDLL(None), "mallinfo2"):
         return None
     done = subprocess.run(
-        [sys.executable, "-m", "textassay.planning.heap"], input=json.dumps(asdict(layout)),
+        python_command("-m", "textassay.planning.heap"), input=json.dumps(asdict(layout)),
         capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"},
     )  # fmt: skip
     # Where the machine does not even promise so much memory, its heap cannot be asked.

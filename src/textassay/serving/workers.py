@@ -83,6 +83,8 @@ class Workers:
 
         Raises LoadingError where a model cannot be loaded at the start, or when no worker is left.
         """
+        # multiprocessing starts them by `python -c`, which looks into the current folder first.
+        os.environ["PYTHONSAFEPATH"] = "1"
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._begin_to_end)
         with temporary_folder("metrics") as shared:

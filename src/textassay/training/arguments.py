@@ -13,6 +13,7 @@ from textassay.config.runs import Run
 from textassay.config.trainer_fields import FIXED
 from textassay.errors import UsageError, first_line
 from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES
+from textassay.training.ranks import init_process_group
 from textassay.training.trying import try_settings
 from textassay.training.zero import deepspeed_config, forgo_compiled_kernels, refuse_mismatches
 
@@ -20,6 +21,8 @@ CHOICES = {"optim": OptimizerNames, "lr_scheduler_type": SchedulerType}
 # Of what is fixed, what the library would do otherwise, or might.
 PASSED_ON = ("remove_unused_columns", "restore_callback_states_from_checkpoint",
              "logging_nan_inf_filter")  # fmt: skip
+# The library's own default, in seconds.
+DDP_TIMEOUT = 1800
 
 
 def training_arguments(run: Run, device: torch.device, precision: str) -> TrainingArguments:
@@ -54,6 +57,9 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if run.job.launcher == "deepspeed":
+                backend = settings.get("ddp_backend") or "nccl"
+                init_process_group(backend, settings.get("ddp_timeout") or DDP_TIMEOUT)
             arguments = TrainingArguments(
                 **{
                     "output_dir": str(run.path),

@@ -1,6 +1,5 @@
 """Any number of jobs, all their seeds: one process a run, and a summary of each job."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from textassay.console import INTERRUPTED, err, tell
 from textassay.errors import GateError, Stopped, TextassayError
 from textassay.evaluation.learned import did_not_learn
 from textassay.files import project_root
+from textassay.interpreter import python_command
 from textassay.locking import refuse_if_locked
 from textassay.stopping import run_passing_on, stop_if_asked
 from textassay.training.extras import provide_extras
@@ -69,7 +69,7 @@ def command_of(
     starter: Sequence[str] = ("textassay.training.launch",),
 ) -> list[str]:  # fmt: skip
     """The command that carries out one run; `starter` starts the processes of the deepspeed one."""
-    command = [sys.executable]
+    command = python_command()
     if run.job.launcher == "deepspeed":
         count = run.job.resources.nproc_per_node or run.job.resources.device
         command += ["-m", *starter, str(count)]

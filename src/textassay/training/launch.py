@@ -12,8 +12,9 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -24,6 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from textassay.console import INTERRUPTED, reports_errors
 from textassay.errors import TextassayError
+from textassay.interpreter import python_command
 from textassay.stopping import (
     SECONDS_BETWEEN_LOOKS,
     asked_to_stop,
@@ -33,6 +35,7 @@ from textassay.stopping import (
 )
 from textassay.temporary import temporary_folder
 from textassay.threads import share_threads
+from textassay.training.ranks import STORE
 
 ON_A_CPU = 2
 # SIGTERM is ours: see _passing_on.
@@ -74,8 +77,8 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
     try:
         with temporary_folder("launch") as folder:
             notes = DefaultLogsSpecs(log_dir=str(folder))
-            config = _meet(count, meeting, notes) if meeting else _alone(count, notes)
-            with _passing_on():
+            config = _meet(count, meeting, notes) if meeting else _alone(count, notes, folder)
+            with _passing_on(), nullcontext() if meeting else _private_store(folder):
                 elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
         _, first = error.get_first_failure()
@@ -89,13 +92,36 @@ def start_processes(count: int, command: list[str], meeting: Meeting | None = No
     return 0
 
 
-def _alone(count: int, notes: DefaultLogsSpecs) -> LaunchConfig:
+def _alone(count: int, notes: DefaultLogsSpecs, folder: Path) -> LaunchConfig:
+    """Processes that meet in files of `folder`, which is private to the user.
+
+    torch unpickles what lies in the store of a rendezvous, and its TCP store takes anything from
+    anybody who reaches a port of the machine.
+    """
     return LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
+        rdzv_backend="c10d", rdzv_endpoint=str(folder / "rendezvous"),
+        rdzv_configs={"store_type": "file"}, max_restarts=0,
         # Without a network nobody knows the machine by its name.
         local_addr="localhost", signals_to_handle=HANDLED_BY_TORCH, logs_specs=notes,
     )  # fmt: skip
+
+
+@contextmanager
+def _private_store(folder: Path) -> Iterator[None]:
+    """In the block processes that are started meet in `folder`, and talk over the loopback."""
+    settings = {STORE: str(folder / "ranks"), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    if sys.platform == "linux":
+        settings["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _meet(count: int, meeting: Meeting, notes: DefaultLogsSpecs) -> LaunchConfig:
@@ -154,4 +180,4 @@ def main(wanted: str, command: list[str]) -> int:
 
 if __name__ == "__main__":
     with heeding_signals():
-        sys.exit(main(sys.argv[1], [sys.executable, *sys.argv[2:]]))
+        sys.exit(main(sys.argv[1], python_command(*sys.argv[2:])))

@@ -3,10 +3,11 @@
 import importlib.util
 import os
 import re
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,7 +15,8 @@ import torch.distributed as dist
 from textassay.console import rank
 from textassay.errors import TextassayError, UsageError, first_line
 
-Decided = TypeVar("Decided")
+# The variable that names the file through which the processes of one machine find each other.
+STORE = "TEXTASSAY_RANKS_STORE"
 # What gloo and NCCL say when a peer is gone.
 LOST = re.compile(r"closed by peer|Connection (reset|closed|refused)|remote process", re.IGNORECASE)
 
@@ -32,9 +34,32 @@ def prepare_rank(wanted_device: str) -> None:
     if wanted_device == "cpu" or not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
     if "RANK" not in os.environ:
+        # Libraries want to see the last two; nothing listens there, see init_process_group.
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}  # fmt: skip
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # fmt: skip
         os.environ.update(alone)
+        os.environ.pop(STORE, None)
+
+
+def init_process_group(backend: str, timeout_seconds: float) -> None:
+    """Connect the processes of this run on one machine without opening a port for a store.
+
+    Processes that torchrun started, or those of several nodes, are connected by accelerate, over
+    the port that their launcher chose.
+    """
+    if dist.is_initialized():
+        return
+    timeout = timedelta(seconds=timeout_seconds)
+    path = os.environ.get(STORE)
+    if path:
+        store: Any = dist.FileStore(path, world_size())  # type: ignore[attr-defined]
+    elif world_size() == 1:
+        store = dist.HashStore()  # type: ignore[attr-defined]
+    else:
+        return
+    dist.init_process_group(
+        backend, store=store, rank=rank(), world_size=world_size(), timeout=timeout
+    )
 
 
 def world_size() -> int:
@@ -78,23 +103,37 @@ def main_first() -> Iterator[None]:
         wait_for_all()
 
 
-def from_main(decide: Callable[[], Decided]) -> Decided:
-    """What the main process decides; the others are told, since what they see may be older."""
+def path_from_main(find: Callable[[], Path | None]) -> Path | None:
+    """The path that the main process finds; the others are told, since what they see may be older.
+
+    It is sent as bytes: `broadcast_object_list` would unpickle what it receives.
+    """
     if not dist.is_initialized():
-        return decide()
-    told: list[Any] = [decide() if is_main() else None]
+        return find()
+    found = find() if is_main() else None
+    content = os.fsencode(found) if found else b""
+    length = _from_main(torch.tensor([len(content)]))
+    size = int(length[0])
+    if size == 0:
+        return None
+    sent = torch.tensor(list(content), dtype=torch.uint8) if found else None
+    received = _from_main(torch.zeros(size, dtype=torch.uint8) if sent is None else sent)
+    return Path(os.fsdecode(bytes(received.tolist())))
+
+
+def _from_main(tensor: torch.Tensor) -> torch.Tensor:
+    """The main process's values of a tensor that has the same shape in all processes."""
+    moved = tensor.to(_device())
     with together():
-        dist.broadcast_object_list(told, src=0)
-    decided: Decided = told[0]
-    return decided
+        dist.broadcast(moved, src=0)
+    return moved.cpu()
 
 
 def any_of_us(flag: bool) -> bool:
     """Whether `flag` is set in one of the processes: the same answer in all of them."""
     if not dist.is_initialized():
         return flag
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    found = torch.tensor(int(flag), device=device)
+    found = torch.tensor(int(flag), device=_device())
     with together():
         dist.all_reduce(found, op=dist.ReduceOp.MAX)
     return bool(found)
@@ -116,7 +155,6 @@ def part() -> None:
         dist.destroy_process_group()
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def _device() -> str:
+    """Where tensors must lie that the processes exchange."""
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"

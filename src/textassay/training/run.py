@@ -66,8 +66,8 @@ from textassay.training.publish import (
     write_model,
 )
 from textassay.training.ranks import (
-    from_main,
     is_main,
+    path_from_main,
     refuse_lonely_launcher,
     together,
     wait_for_all,
@@ -144,7 +144,7 @@ def _train(setup: Setup) -> Training:
         cpu.speed_up(setup.model, setup.precision)
     with emptied_on_failure(run) if is_main() else nullcontext():
         wait_for_all()
-        start = from_main(functools.partial(_find_start, setup))
+        start = path_from_main(functools.partial(_find_start, setup))
         if start and is_part(start):
             restore_weights(setup.model, start / WEIGHTS)
         trainer = _build(setup, rows)
