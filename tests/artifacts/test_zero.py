@@ -5,6 +5,7 @@ what has gone wrong elsewhere: tied, frozen and odd parameters, and the other ad
 """
 
 import functools
+import os
 import pickle
 import shutil
 import subprocess
@@ -29,7 +30,12 @@ from transformers import AutoModelForSequenceClassification
 
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.consolidate import consolidate, plan_consolidation, saved_tensors
-from textassay.artifacts.zero.files import _Stage, _stage_by_name, find_step_folder
+from textassay.artifacts.zero.files import (
+    _Stage,
+    _stage_by_name,
+    deepspeed_loads_weights_only,
+    find_step_folder,
+)
 from textassay.errors import DataError, UsageError
 from textassay.models.bottleneck import register
 
@@ -386,6 +392,45 @@ def test_a_hostile_file_is_refused_and_nothing_in_it_runs(copied: Path, tmp_path
     with pytest.raises(DataError, match="holds more than tensors and plain values"):
         open_checkpoint(copied)
     assert not witness.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["before what is read", "where a stage stands"])
+def test_deepspeed_unpickles_nothing_that_runs(at: str, copied: Path, tmp_path: Path) -> None:
+    """Its engine asks torch for everything, in whatever folder it looks."""
+    witness = tmp_path / "it ran"
+    for kind in ("optim", "model"):
+        file = next(copied.glob(f"global_step2/*rank_0_*{kind}_states.pt"))
+        with deepspeed_loads_weights_only():
+            ours = torch.load(file, map_location="cpu", weights_only=False)
+        theirs = torch.load(file, map_location="cpu", weights_only=False)
+        assert ours.keys() == theirs.keys() and [*map(type, ours.values())] == [
+            type(value) for value in theirs.values()
+        ]
+        with changed(file) as content:
+            content["extra" if at.startswith("before") else "zero_stage"] = Hostile(witness)
+        with deepspeed_loads_weights_only(), pytest.raises(pickle.UnpicklingError):
+            torch.load(file, map_location="cpu", weights_only=False)
+        assert not witness.exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", ["../other/global_step2", "/etc", "..", "linked"])
+def test_latest_names_nothing_but_a_folder_beside_it(named: str, copied: Path) -> None:
+    shutil.copytree(copied, copied.parent / "other")
+    (copied / "linked").symlink_to(copied.parent / "other" / "global_step2")
+    (copied / "latest").write_text(named)
+    with pytest.raises(DataError, match="which is no folder beside it"):
+        open_checkpoint(copied)
+
+
+@pytest.mark.slow
+def test_two_files_of_one_rank_are_refused(copied: Path) -> None:
+    file = next(copied.glob("global_step2/*rank_0_*optim_states.pt"))
+    shutil.copyfile(file, file.with_name(f"bf16_{file.name}"))
+    with pytest.raises(DataError, match="holds two files of rank 0"):
+        open_checkpoint(copied)
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def _what_it_is(source: Source, built: BuiltClassifier, labels: LabelMap) -> tup
         return RANDOM_HEAD, labels
     if getattr(built.model.config, SETTINGS_KEY)["head"] == LABEL_SCORING:
         return WITHOUT_HEAD, labels
-    names = AutoConfig.from_pretrained(source.path).id2label
+    names = AutoConfig.from_pretrained(source.path, trust_remote_code=False).id2label
     own = LabelMap(tuple(names[index] for index in range(len(names))))
     if set(own.names) == set(labels.names):
         return OWN_HEAD, own

@@ -67,7 +67,7 @@ def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
     if not has_vocabulary(Path(folder)):
         # transformers would build an empty tokenizer, to which every word is unknown.
         raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json or a vocabulary).")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.model_max_length = _number_of_tokens(folder, tokenizer.model_max_length)
     if not tokenizer.is_fast:
         raise UsageError(f"{folder}: has no fast tokenizer (tokenizer.json), which is needed.")
@@ -122,6 +122,7 @@ def build_classifier(
     with _readable(source, "its config.json"):
         config = AutoConfig.from_pretrained(
             source.path,
+            trust_remote_code=False,
             num_labels=len(labels),
             id2label=dict(enumerate(labels.names)),
             label2id=labels.label2id,
@@ -214,6 +215,7 @@ def load_weights(folder: str, config: Any, tokenizer: Any) -> tuple[Any, dict[st
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             weights_only=True,
+            trust_remote_code=False,
             **arguments,
         )
     finally:

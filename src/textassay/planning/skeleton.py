@@ -83,6 +83,7 @@ def build(job: Job, folder: Path, labels: LabelMap, tokenizer: Any | None) -> An
         config = AutoConfig.from_pretrained(
             folder, num_labels=len(labels), id2label=dict(enumerate(labels.names)),
             label2id=labels.label2id, problem_type="single_label_classification",
+            trust_remote_code=False,
         )  # fmt: skip
     except UNREADABLE as error:
         raise UsageError(f"{folder}/config.json: cannot be read ({first_line(error)}).") from None

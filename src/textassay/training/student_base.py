@@ -56,7 +56,8 @@ def _write(teacher: Path, kind: str, count: int, folder: Path) -> tuple[list[int
     kept = keep_layers(backbone, count)
     save_weights(backbone, folder)
     load_tokenizer(str(teacher)).save_pretrained(folder)
-    _refuse_other_model(backbone, AutoModel.from_pretrained(folder, dtype="float32").eval())
+    written = AutoModel.from_pretrained(folder, dtype="float32", trust_remote_code=False)
+    _refuse_other_model(backbone, written.eval())
     return kept, total
 
 

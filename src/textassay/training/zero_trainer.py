@@ -3,13 +3,15 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from textassay.errors import GateError, UsageError
+from textassay.artifacts.zero.files import deepspeed_loads_weights_only
+from textassay.errors import DataError, GateError, UsageError, first_line
 from textassay.training.carry_over import is_part, place_trainer
 from textassay.training.ranks import is_main, wait_for_all
 from textassay.training.trainer import AssayTrainer
@@ -45,7 +47,15 @@ class ZeroTrainer(AssayTrainer):
         """The engine; with weights carried over its optimizer is new and only the rate goes on."""
         anew = bool(resume_from) and is_part(Path(resume_from))
         try:
-            made = super()._prepare_for_training(max_steps, loader, None if anew else resume_from)
+            with deepspeed_loads_weights_only():
+                made = super()._prepare_for_training(
+                    max_steps, loader, None if anew else resume_from
+                )
+        except UnpicklingError as error:
+            raise DataError(
+                f"{resume_from}: holds more than tensors and plain values, so it is not read "
+                f"({first_line(error)[:200]})."
+            ) from None
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise UsageError(f"deepspeed: the configuration is refused ({reason}).") from None

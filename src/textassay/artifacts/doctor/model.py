@@ -55,6 +55,7 @@ def load_shape(folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
         ignore_mismatched_sizes=True,
         output_loading_info=True,
         weights_only=True,
+        trust_remote_code=False,
     )
     return model, info
 

@@ -5,8 +5,10 @@ three harmless classes, for which stand-ins are given.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -31,11 +33,11 @@ class _Stage(int):
 STAGE_NAMES = {"disabled": 0, "optimizer_states": 1, "gradients": 2, "weights": 3}
 
 
-def _stage_by_name(kind: Any, name: str) -> _Stage:
+def _stage_by_name(kind: Any, name: str) -> Any:
     """What older versions of Python 3.11 pickle for an enum's member: getattr(class, name)."""
-    if kind is not _Stage or name not in STAGE_NAMES:
+    if getattr(kind, "__name__", "") not in ("_Stage", "ZeroStageEnum") or name not in STAGE_NAMES:
         raise UnpicklingError("getattr is allowed for a ZeRO stage alone")
-    return _Stage(STAGE_NAMES[name])
+    return kind(STAGE_NAMES[name])
 
 
 STAND_INS: list[Any] = [
@@ -45,6 +47,7 @@ STAND_INS: list[Any] = [
     (_StandIn, "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler"),
     (_StandIn, "deepspeed.utils.tensor_fragment.fragment_address"),
 ]
+FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 # What torch's readers raise over a file with broken bytes in it.
 BROKEN = (
     RuntimeError, AssertionError, EOFError, OSError, ValueError, LookupError, TypeError,
@@ -60,10 +63,7 @@ def find_step_folder(path: Path) -> Path:
         return path
     latest = path / "latest"
     if latest.is_file():
-        named = path / latest.read_text(encoding="utf-8").strip()
-        if not named.is_dir():
-            raise DataError(f"{latest}: names {named.name}, and there is no such directory.")
-        return named
+        return _named_by(latest)
     steps = sorted((p for p in path.iterdir() if p.is_dir() and STEP.match(p.name)), key=_number)
     if steps:
         return steps[-1]
@@ -71,6 +71,20 @@ def find_step_folder(path: Path) -> Path:
     if checkpoints:
         return find_step_folder(max(checkpoints, key=_number))
     raise UsageError(f"{path}: holds no ZeRO checkpoint (no global_stepN/ and no `latest`).")
+
+
+def _named_by(latest: Path) -> Path:
+    """The folder that `latest` names, which lies beside it and is no link."""
+    name = latest.read_text(encoding="utf-8", errors="replace").strip()
+    folder = latest.parent / name
+    if Path(name).name != name or name == ".." or folder.is_symlink():
+        raise DataError(
+            f"{latest}: names {name[:100]!r}, which is no folder beside it; checkpoints are read "
+            "from their own folder alone."
+        )
+    if not folder.is_dir():
+        raise DataError(f"{latest}: names {name[:100]}, and there is no such directory.")
+    return folder
 
 
 def places_beside(step_folder: Path) -> list[Path]:
@@ -85,7 +99,7 @@ def _number(path: Path) -> int:
 
 def by_rank(folder: Path, kind: str) -> list[Path]:
     """The files of a kind, `optim` or `model`, in the order of their ranks."""
-    found = {}
+    found: dict[int, Path] = {}
     for file in folder.iterdir():
         match = RANK.search(file.name)
         if match and match[3] == kind:
@@ -94,7 +108,12 @@ def by_rank(folder: Path, kind: str) -> list[Path]:
                     f"{file}: is of a model that was cut over several devices (tensor parallel), "
                     "which is not read; consolidate it with what trained it."
                 )
-            found[int(match[1])] = file
+            other = found.setdefault(int(match[1]), file)
+            if other != file:
+                raise DataError(
+                    f"{folder}: holds two files of rank {match[1]}, {other.name} and {file.name}; "
+                    "remove the one that does not belong to this checkpoint."
+                )
     return [found[rank] for rank in sorted(found)]
 
 
@@ -136,6 +155,30 @@ def load(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{file}: is no file of a ZeRO checkpoint, but a {type(content).__name__}.")
     return content
+
+
+@contextmanager
+def deepspeed_loads_weights_only() -> Iterator[None]:
+    """In the block DeepSpeed, which asks torch to unpickle anything, gets plain values alone.
+
+    Tensors, containers and the classes that its own checkpoints need are read; whatever else a file
+    holds raises UnpicklingError before it runs.
+    """
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    allowed = [(_stage_by_name, "builtins.getattr"), ZeroStageEnum, LossScaler, DynamicLossScaler,
+               fragment_address]  # fmt: skip
+    before = os.environ.get(FORCE_WEIGHTS_ONLY)
+    os.environ[FORCE_WEIGHTS_ONLY] = "1"
+    try:
+        with torch.serialization.safe_globals(allowed):
+            yield
+    finally:
+        os.environ.pop(FORCE_WEIGHTS_ONLY)
+        if before is not None:
+            os.environ[FORCE_WEIGHTS_ONLY] = before
 
 
 def entry(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], file: Path) -> Any:
