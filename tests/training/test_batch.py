@@ -25,6 +25,7 @@ def job_file(folder: Path, base: Path, name: str, **training) -> Path:
         "model": {"model_name_or_path": str(base), "max_seq_length": 32},
         "method": {"name": "lora", "target_modules": ["query"]},
         "training": {"max_steps": 2, **training},
+        "evaluation": {"allow_unlearned": True},
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
