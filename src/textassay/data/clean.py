@@ -55,7 +55,7 @@ def usable_rows(rows: Rows, columns: Columns, labels: LabelValues) -> Usable:
             if problem:
                 bad.append(BadRow(rows.file, line, problem))
             elif label in labels.unknown:
-                expected = ", ".join(labels.expected)
+                expected = ", ".join(labels.expected)[:200]
                 raise DataError(
                     f"{rows.file}, line {line}: {label.strip()[:40]!r} is no label of this data "
                     f"set ({expected})."
@@ -75,7 +75,7 @@ def refuse_other_labels(tables: Mapping[str, pa.Table], allowed: Sequence[str]) 
             if label not in allowed:
                 raise DataError(
                     f"{file}, line {line}: the label {label!r} is none of those that may occur "
-                    f"({', '.join(allowed)}); mend the row, or add the label to data.labels "
+                    f"({', '.join(allowed)[:200]}); mend the row, or add the label to data.labels "
                     "(TARGET_EMOTIONS in an emotion trainer's .env)."
                 )
     found = set(tables["train"]["label"].unique().to_pylist())

@@ -15,7 +15,13 @@ from textassay.data.clean import (
     settle_bad_rows,
     usable_rows,
 )
-from textassay.data.columns import find_columns, label_column_of, note_unread, parts_of
+from textassay.data.columns import (
+    find_columns,
+    find_text_in,
+    label_column_of,
+    note_unread,
+    parts_of,
+)
 from textassay.data.hub import read_hub
 from textassay.data.label_values import LabelColumn, LabelRules, LabelValues, read_label_values
 from textassay.data.labels import LabelMap, refuse_unknown_labels
@@ -246,6 +252,8 @@ def _leave_out_unlabelled(
         or labels - WITHHELD - NOTHING
     ):
         return []
+    for rows, _ in columns:  # what has no text either is another table
+        find_text_in(rows, section.text_column or form.text)
     del files["test"]
     if not labels & WITHHELD:
         what = "labels" if any(name for _, name in columns) else "label column"

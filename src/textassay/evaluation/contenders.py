@@ -287,7 +287,7 @@ def _refuse_strange_labels(table: pa.Table, tuned: Contender) -> None:
             row = table.slice(number, 1).to_pylist()[0]
             raise DataError(
                 f"{row['file']}, line {row['line']}: the label {label!r} is none that "
-                f"{tuned.name} knows ({', '.join(known)})."
+                f"{tuned.name} knows ({', '.join(known)[:200]})."
             )
 
 

@@ -91,7 +91,7 @@ def refuse_other_labels(rows: pa.Table, known: list[str], title: str) -> None:
     if strange:
         raise DataError(
             f"{title}: has the label {strange[0]!r}, which is none of the model's: "
-            f"{', '.join(known)}."
+            f"{', '.join(known)[:200]}."
         )
 
 
