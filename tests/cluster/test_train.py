@@ -70,8 +70,8 @@ def test_one_process_carries_out_a_run_of_its_own() -> None:
 def test_deepspeed_is_several_processes_a_node(told, count) -> None:
     of_job = runs("deepspeed", **{f"resources.{key}": value for key, value in told.items()})
     command = command_of(None, of_job[0], [], place())
-    assert command[1:6] == [
-        "-m", "textassay.cluster.processes", "0", count, f"{SCRIPTS}/train_deepspeed.py",
+    assert command[1:7] == [
+        "-P", "-m", "textassay.cluster.processes", "0", count, f"{SCRIPTS}/train_deepspeed.py",
     ]  # fmt: skip
 
 
