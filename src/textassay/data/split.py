@@ -106,8 +106,13 @@ def refuse_lonely_labels(table: pa.Table) -> None:
 
 def overlap(inner: pa.Table, outer: pa.Table) -> int:
     """How many rows of `inner` have a text that also stands in `outer`."""
+    return sum(stand_in(inner, outer))
+
+
+def stand_in(inner: pa.Table, outer: pa.Table) -> list[bool]:
+    """For each row of `inner` whether its text also stands in `outer`."""
     known = {hash(normalized(text)) for text in values(outer["text"])}
-    return sum(hash(normalized(text)) in known for text in values(inner["text"]))
+    return [hash(normalized(text)) in known for text in values(inner["text"])]
 
 
 def distinct_texts(table: pa.Table) -> tuple[int, int]:

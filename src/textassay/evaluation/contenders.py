@@ -212,7 +212,8 @@ def training_notes(letter: str, contender: Contender, selection: Selection) -> l
         notes.append(f"{letter} carries no hallmark: nothing proves what it is.")
     if selection.fingerprint and contender.fingerprint == selection.fingerprint:
         return notes
-    train, rows = _training_rows(contender), len(selection.table)
+    train = training_rows(contender.run, contender.fingerprint)
+    rows = len(selection.table)
     if train is None:
         notes.append(
             f"The training rows of {letter} are not at hand: the {rows:,} rows compared here may "
@@ -291,14 +292,17 @@ def _refuse_strange_labels(table: pa.Table, tuned: Contender) -> None:
             )
 
 
-def _training_rows(contender: Contender) -> pa.Table | None:
-    """The rows that a contender was trained on, if they can still be read as they were."""
-    if contender.run is None:
+def training_rows(run: StoredRun | None, fingerprint: str | None) -> pa.Table | None:
+    """The rows that a run's artifact was trained on, if they can still be read as they were.
+
+    `fingerprint` is that of the data in the artifact's hallmark, where it has one.
+    """
+    if run is None:
         return None
     try:
-        dataset = load_dataset(contender.run.data)
+        dataset = load_dataset(run.data)
     except TextassayError:
         return None
-    if contender.fingerprint and contender.fingerprint != dataset.whole_fingerprint():
+    if fingerprint and fingerprint != dataset.whole_fingerprint():
         return None
     return dataset.splits["train"]

@@ -19,6 +19,7 @@ from textassay.exporting.parity import Parity, logits_in_fresh_process
 from textassay.exporting.proof import (
     ProofRows,
     find_proof_rows,
+    leave_out_training_rows,
     refuse_other_labels,
     with_cut_text,
 )
@@ -65,6 +66,9 @@ def export(wanted: Wanted) -> None:
         _refuse_onnx(shipped)
         _tell_onnx(write_onnx(shipped, target, rows))
     else:
+        rows = leave_out_training_rows(rows, shipped.training_rows())
+        if rows.training_note:
+            say(f"judges     {rows.training_note}")
         source = _floating_point(shipped, target, rows)
         _tell_int8(write_int8(source, target, rows, wanted.int8, wanted.accept_unproven))
 
@@ -110,6 +114,11 @@ def _refuse_onnx(shipped: Shipped) -> None:
 def _floating_point(shipped: Shipped, target: Path, rows: ProofRows) -> Path:
     """The ONNX artifact that INT8 is made from: the given one, the run's, or a new one."""
     if shipped.loaded.kind == ONNX:
+        if shipped.loaded.model.settings.is_foreign:
+            raise UsageError(
+                f"{shipped.folder}: its graph was not exported by textassay, so what is in it is "
+                "not known; make INT8 of the classifier in torch (safetensors)."
+            )
         return shipped.folder
     _refuse_onnx(shipped)
     beside = target.parent / ONNX if target.name == ONNX_INT8 else Path(f"{target}-float")

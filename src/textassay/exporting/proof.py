@@ -11,10 +11,10 @@ from textassay.artifacts.kinds import Loaded
 from textassay.config.schema import DataSection
 from textassay.console import warn
 from textassay.data.load import load_dataset, load_rows
-from textassay.data.split import sample
+from textassay.data.split import sample, stand_in
 from textassay.data.token_ids import encode_texts
 from textassay.data.trained_on import trained_on
-from textassay.errors import DataError, UsageError
+from textassay.errors import DataError, GateError, UsageError
 from textassay.evaluation.contenders import as_trained, run_around
 
 # So many texts are compared, all there are if there are fewer.
@@ -26,12 +26,16 @@ DOUBLINGS = 20
 
 @dataclass(frozen=True)
 class ProofRows:
-    """Texts to compare logits on; labelled rows to judge on and to choose on, where known."""
+    """Texts to compare logits on; labelled rows to judge on and to choose on, where known.
+
+    `training_note` says whether the rows to judge on stand in the training data.
+    """
 
     title: str
     texts: list[str]
     validation: pa.Table | None = None
     train: pa.Table | None = None
+    training_note: str = ""
 
 
 def find_proof_rows(
@@ -83,6 +87,31 @@ def with_cut_text(rows: ProofRows, loaded: Loaded) -> ProofRows:
             return replace(rows, texts=[*rows.texts, joined])
         joined = f"{joined} {joined}"
     return rows  # of a tokenizer that gives these texts no tokens
+
+
+def leave_out_training_rows(rows: ProofRows, train: pa.Table | None) -> ProofRows:
+    """The rows without those whose texts the classifier was trained on, and a note on them.
+
+    On texts that it was trained on a classifier is sure, and quantising changes few answers.
+    GateError where no row is left.
+    """
+    if rows.validation is None:
+        return rows
+    if train is None:
+        note = "Whether these rows stand in the training data is not known."
+        return replace(rows, training_note=note)
+    seen = stand_in(rows.validation, train)
+    if not any(seen):
+        note = "None of these rows has a text that stands in the training data."
+        return replace(rows, training_note=note)
+    if all(seen):
+        raise GateError(
+            f"{rows.title}: all {len(seen):,} rows have a text that stands in the training data, "
+            "and such rows prove nothing; name others with --data_path. Nothing was written."
+        )
+    kept = rows.validation.filter(pa.array([not one for one in seen]))
+    note = f"{sum(seen):,} rows with a text that stands in the training data are left out."
+    return replace(rows, validation=kept, training_note=note)
 
 
 def refuse_other_labels(rows: pa.Table, known: list[str], title: str) -> None:

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from textassay.artifacts.hallmark import read_hallmark
 from textassay.artifacts.identify import ADAPTER
 from textassay.artifacts.kinds import Loaded
 from textassay.artifacts.merging import merged_classifier
 from textassay.console import warn
 from textassay.errors import UsageError
-from textassay.evaluation.contenders import load_contender
+from textassay.evaluation.contenders import StoredRun, load_contender, training_rows
 from textassay.evaluation.folders import run_above
 from textassay.models.source import Source, find_model
 
@@ -23,12 +25,17 @@ class Shipped:
     loaded: Loaded
     hallmark: dict[str, Any] | None
     base: str | None
+    run: StoredRun | None = None
 
     def plain_model(self) -> Any:
         """One model of transformers, in fp32: an adapter is merged into its base."""
         if self.loaded.kind == ADAPTER:
             return merged_classifier(self.folder, self.base)
         return self.loaded.model.float().eval()
+
+    def training_rows(self) -> pa.Table | None:
+        """The rows that it was trained on; None where they are not known."""
+        return training_rows(self.run, ((self.hallmark or {}).get("data") or {}).get("fingerprint"))
 
     def base_facts(self) -> dict[str, Any]:
         """Name, hash and licence of the base, as far as they are known."""
@@ -47,7 +54,7 @@ def open_shipped(where: str, base: str | None) -> Shipped:
     found = load_contender(path if path.exists() else find_model(where).path, base)
     if found.hallmark is None:
         warn(f"{found.folder}: carries no hallmark; nothing proves what it is")
-    return Shipped(found.folder, found.loaded, found.hallmark, base)
+    return Shipped(found.folder, found.loaded, found.hallmark, base, found.run)
 
 
 def usual_target(folder: Path, name: str) -> Path:

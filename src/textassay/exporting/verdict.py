@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from textassay.errors import GateError
-from textassay.evaluation.gains import paired_difference
-from textassay.evaluation.metrics import Score
+from textassay.exporting.loss_bound import Changes
 
 # In macro-F1, of 1.
 LOSS_ALLOWED = 0.005
 FEWEST_ROWS = 800
-# The loss is below its bound with 95% confidence: the lower end of a two-sided interval of 90%.
-TWO_SIDED = 0.90
+# A loss is ruled out where so small a loss as the observed one has at most this probability under
+# it: the bound is above the true loss with 95% confidence.
+RISK = 0.05
+PROVEN, UNPROVEN, REFUSED = "proven", "unproven", "refused"
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,22 @@ class Verdict:
 
 
 def judge(truth: np.ndarray, before: np.ndarray, after: np.ndarray, labels: int) -> Verdict:
-    """Judge label ids `after` quantising against those `before`, all of shape [rows]."""
-    difference: Score = paired_difference(truth, after, before, labels, TWO_SIDED)["macro_f1"]
-    loss, worst = -(difference.value or 0.0), -(difference.low or 0.0)
-    best = -(difference.high or 0.0)
-    state = "proven" if worst <= LOSS_ALLOWED else "refused"
-    if len(truth) < FEWEST_ROWS and best <= LOSS_ALLOWED:
-        state = "unproven"
-    return Verdict(state, len(truth), loss, worst, int((before != after).sum()))
+    """Judge label ids `after` quantising against those `before`, all of shape [rows].
+
+    It is proven that the loss is allowed where its 95% bound is and there are rows enough; refused
+    where the loss itself is not, unless so few rows may show it by chance; unproven else.
+    """
+    changes = Changes.of(truth, before, after, labels)
+    other = int((before != after).sum())
+    worst = changes.worst(RISK)
+    enough = len(truth) >= FEWEST_ROWS
+    if enough and worst <= LOSS_ALLOWED:
+        state = PROVEN
+    elif changes.loss > LOSS_ALLOWED and (enough or changes.best(RISK) > LOSS_ALLOWED):
+        state = REFUSED
+    else:
+        state = UNPROVEN
+    return Verdict(state, len(truth), changes.loss, worst, other)
 
 
 def refuse_few(rows: int, accept_unproven: bool) -> None:
@@ -53,10 +62,16 @@ def refuse_few(rows: int, accept_unproven: bool) -> None:
         )
 
 
-def refuse(verdict: Verdict) -> None:
-    """GateError where the verdict is that it loses too much."""
-    if verdict.state == "refused":
+def refuse(verdict: Verdict, accept_unproven: bool) -> None:
+    """GateError where it loses too much, or may lose too much and that was not accepted."""
+    if verdict.state == REFUSED:
         raise GateError(
             f"INT8 is {verdict}; at most {100 * LOSS_ALLOWED} points are allowed. Nothing was "
             "written; ship the ONNX file in floating point."
+        )
+    if verdict.state == UNPROVEN and not accept_unproven:
+        raise GateError(
+            f"INT8 is {verdict}; at most {100 * LOSS_ALLOWED} points are allowed. Nothing was "
+            "written. Name more labelled rows with --data_path, above all of rare labels, or say "
+            "--accept_unproven to ship it though unproven."
         )
