@@ -197,3 +197,17 @@ def test_what_is_said_is_obeyed(write, rows):
     assert columns_of(path, options) == {
         "text": [text for text, _ in rows], "label": [label for _, label in rows]
     }  # fmt: skip
+
+
+def test_a_header_is_no_row_of_the_names_that_are_given(write):
+    path = write("a.csv", "Text,label\none,a\n")
+    with pytest.raises(DataError, match=r"line 1: is a header line.*leave out"):
+        read_file(path, ReadOptions(column_names=["text", "label"]))
+    options = ReadOptions(column_names=["text", "label"], skip_rows=1)
+    assert columns_of(path, options) == {"text": ["one"], "label": ["a"]}
+
+
+def test_utf_8_that_is_read_as_something_else_on_request_is_said(write):
+    rows = read_file(write("a.csv", "text,label\ncafé,a\n"), ReadOptions(encoding="cp1252"))
+    assert "is UTF-8 by its bytes and read as Windows-1252" in rows.notes[0]
+    assert read_file(write("b.csv", "text\nplain\n"), ReadOptions(encoding="cp1252")).notes == []

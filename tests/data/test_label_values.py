@@ -101,7 +101,7 @@ def test_a_number_that_no_float_holds_stands_as_it_is(label):
     assert classes_of(label) == [label]
 
 
-@pytest.mark.parametrize("word", ["none", "None", "nan", "NULL", "null"])
+@pytest.mark.parametrize("word", ["none", "None", "nan", "NULL", "null", "<NA>"])
 @pytest.mark.parametrize("rules", [{}, {"label_type": "category"}, {"normalize": True}])
 def test_a_word_for_nothing_is_a_class_only_where_it_is_named(word, rules):
     assert read([word, "x"], **rules).problems == {word: f"has no label ({word})"}

@@ -68,3 +68,10 @@ def test_a_file_without_a_text_column_is_refused(write) -> None:
 def test_no_file_is_no_text() -> None:
     table, notes = load_unlabelled([], DataSection(), [])
     assert len(table) == 0 and table.schema == SCHEMA and notes == []
+
+
+def test_what_is_said_of_the_labelled_files_need_not_fit_the_others(write):
+    path = write("more.jsonl", '{"text": "a fine day"}\n')
+    section = DataSection(delimiter=";", skip_rows=1)
+    table, _ = load_unlabelled([str(path)], section, [])
+    assert table["text"].to_pylist() == ["a fine day"]

@@ -12,7 +12,9 @@ import torch
 from textassay import Classifier
 from textassay.artifacts.hallmark import verify
 from textassay.config.runs import Run
-from textassay.data.load import load_dataset
+from textassay.config.schema import DataSection
+from textassay.data.load import load_dataset, load_rows
+from textassay.data.trained_on import TrainedOn, trained_on
 from textassay.errors import GateError, TextassayError, UsageError
 from textassay.evaluation.metrics import point_scores
 from textassay.files import read_json
@@ -278,3 +280,19 @@ def test_what_is_measured_changes_without_training_again(finished: Run, monkeypa
     with pytest.raises(UsageError, match=r"best checkpoint is gone.*evaluation.confidence 0.95"):
         run_training(finished)
     assert again.is_done()
+
+
+def test_an_artifact_knows_its_columns_and_a_class_called_none(make_run, tmp_path, capsys) -> None:
+    rows = "".join(f"😀,{'🙌' * (n + 1)},{('none', 'joy')[n % 2]}\n" for n in range(80))
+    path = tmp_path / "emoji.csv"
+    path.write_text(f"title,body,label\n{rows}", encoding="utf-8")
+    told = {"data__name": None, "data__path": str(path), "data__text_column": "title,body"}
+    run = make_run(**told, data__labels="none,joy", evaluation__baselines="true",
+                   training__max_steps=2, evaluation__allow_unlearned="true")  # fmt: skip
+    run_training(run)
+    assert "The baseline TF-IDF cannot be fitted" in capsys.readouterr().err
+    assert "cannot be fitted" in (run.path / "report.html").read_text(encoding="utf-8")
+    model = trained_on(run.model_dir)
+    assert model == TrainedOn(labels=("none", "joy"), text_column="title,body")
+    table, _ = load_rows(path, DataSection(), model=model)
+    assert len(table) == 80 and table["text"][0].as_py() == "😀 🙌"

@@ -17,6 +17,7 @@ from textassay.data.encoding import Encoding, find_encoding
 from textassay.data.known_names import is_known
 from textassay.data.options import NO_CHARACTER, ReadOptions
 from textassay.data.quoting import BACKSLASH, DOUBLE, SINGLE, find_quoting
+from textassay.errors import DataError
 
 DELIMITERS = (",", "\t", ";", "|")
 # Every way in which fields are enclosed: the quote character and what escapes it.
@@ -53,10 +54,22 @@ def find_dialect(
     delimiter = delimiter or find_delimiter(lines, options, path.suffix.lower() == ".tsv")
     dialect, note = find_quoting(replace(dialect, delimiter=delimiter), options)
     notes = [note for note in (encoding.note, note) if note]
-    if options.column_names is None:
+    if options.column_names:
+        _refuse_header(dialect, options.column_names)
+    else:
         dialect, more = _unnamed_columns(dialect)
         notes += more
     return dialect, notes
+
+
+def _refuse_header(dialect: Dialect, names: list[str]) -> None:
+    """DataError where the first line says the names that are given: it would become a row."""
+    first = next(records(dialect), None)
+    if first and [value.strip().lower() for value in first.fields] == list(map(str.lower, names)):
+        raise DataError(
+            f"{dialect.path}, line {first.line}: is a header line of the names in --column_names, "
+            "and would be read as a row; leave out --column_names."
+        )
 
 
 def find_delimiter(lines: list[str], options: ReadOptions, is_tsv: bool = False) -> str:

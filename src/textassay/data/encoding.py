@@ -101,6 +101,10 @@ def _named(path: Path, name: str) -> Encoding:
             f"{path}, line {_line_of(path, broken_at)}: is not valid {shown(name)} (byte "
             f"{broken_at}), which --encoding names; name another, or leave it out."
         )
+    evidence = _evidence(path)
+    if evidence and not name.startswith("utf") and _first_break(path, "utf-8") is None:
+        note = f"is UTF-8 by its bytes and read as {shown(name)}, which --encoding names"
+        return Encoding(name, f"{note} ({first_word(evidence, name)[:20]!r})")
     return Encoding(name)
 
 

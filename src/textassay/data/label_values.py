@@ -17,7 +17,7 @@ WHOLE_NUMBER = re.compile(r"^[+-]?\d+$")
 DECIMAL = re.compile(r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d+)?[eE][+-]?\d+)$")
 LIST_OF_SEVERAL = re.compile(r"^\[.*,.*\]$|^\d+(,\d+)+$", re.DOTALL)
 SEPARATORS = ",;|"
-MISSING = ("nan", "null", "none")
+MISSING = ("nan", "null", "none", "<na>")
 # Beyond this a float does not hold every whole number.
 LARGEST_WHOLE = 2**53
 SHOWN = 3

@@ -240,7 +240,7 @@ def _leave_out_unlabelled(
 ) -> list[str]:
     """Take out a test split without labels, as competitions publish it; a note that says so.
 
-    A file that the user names as the test rows must have them.
+    A file that the user names as the test rows must have them. DataError for one without texts.
     """
     told = section.label_column or form.label
     columns = [(rows, label_column_of(rows, told)) for rows in files.get("test", ())]

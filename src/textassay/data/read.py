@@ -75,15 +75,19 @@ def values(column: pa.ChunkedArray) -> Iterator[Any]:
             yield from chunk.slice(start, AT_ONCE).to_pylist()
 
 
-def read_files(paths: Sequence[Path], options: ReadOptions | None = None) -> list[Rows]:
+def read_files(
+    paths: Sequence[Path], options: ReadOptions | None = None, refuse_unused: bool = True
+) -> list[Rows]:
     """Read the csv, tsv, json, jsonl or parquet files of one data set.
 
+    `refuse_unused`: an option that none of the files can take is a UsageError.
     Rows that cannot be parsed are in `bad`. Raises DataError where a whole file cannot be used.
     """
     options = options or ReadOptions()
     for path in paths:
         refuse_file(path)
-    options.refuse_unused(list(paths))
+    if refuse_unused:
+        options.refuse_unused(list(paths))
     texts = [path for path in paths if path.suffix.lower() != ".parquet"]
     encodings = find_encodings(texts, options.encoding)
     return [_read(path, options, encodings.get(path)) for path in paths]

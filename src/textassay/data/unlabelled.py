@@ -25,7 +25,8 @@ def load_unlabelled(
     """
     judging = {hash(normalized(text)) for table in held_out for text in values(table["text"])}
     parts, bad, notes, left_out = [], [], [], 0
-    for rows in read_files([Path(name) for name in names], ReadOptions.of(section)):
+    # The options are those of the labelled files, which may be of other formats.
+    for rows in read_files([Path(name) for name in names], ReadOptions.of(section), False):
         notes += [f"{rows.file}: {note}" for note in rows.notes]
         found, empty = _usable(rows, section.text_column)
         bad += rows.bad + empty
