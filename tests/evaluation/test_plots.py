@@ -52,7 +52,7 @@ def test_a_standstill_looks_like_one(
 def test_the_colour_of_a_verdict_is_its_own() -> None:
     def beside(low: float, high: float) -> Baseline:
         gain = {"macro_f1": judged((low + high) / 2, low, high, 0.01, 0.95)}
-        return Baseline("TF-IDF", {"macro_f1": Score(0.5, 0.4, 0.6)}, gain)
+        return Baseline("TF-IDF", {"macro_f1": Score(0.5, 0.4, 0.6)}, gain, np.zeros(3))
 
     assert standing([beside(0.1, 0.2)]) == "better"
     assert standing([beside(-0.1, 0.2)]) == "equal"

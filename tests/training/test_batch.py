@@ -44,7 +44,15 @@ def test_a_failed_run_does_not_stop_the_others(tiny_base, tmp_path, capfd, monke
         run_jobs(jobs, [])
     printed = capfd.readouterr()
     assert "no_such_optimizer" in printed.err and "Traceback" not in printed.err
-    for row in ("seed 0", "seed 1", "mean ± sd", "TF-IDF", "majority"):
+    for row in (
+        "seed 0",
+        "seed 1",
+        "mean ± sd",
+        "TF-IDF",
+        "majority",
+        "all seeds: ",
+        "over 2 seeds and",
+    ):
         assert row in printed.out
     summary = read_json(tmp_path / "runs" / "good" / "summary.json")
     assert [seed["seed"] for seed in summary["seeds"]] == [0, 1]

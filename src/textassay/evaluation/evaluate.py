@@ -27,6 +27,9 @@ from textassay.evaluation.metrics import (
 from textassay.files import replacing
 from textassay.models.probabilities import softmax
 
+PREDICTIONS = "predictions.parquet"
+PREDICTED_BY = "predicted by {name}"
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -107,11 +110,15 @@ class Evaluation:
 
 @dataclass
 class Baseline:
-    """A model that costs nothing, on the same rows, and how far ours is ahead of it."""
+    """A model that costs nothing, on the same rows, and how far ours is ahead of it.
+
+    `predicted` are label ids of shape [rows].
+    """
 
     name: str
     scores: dict[str, Score]
     ahead: dict[str, Gain]
+    predicted: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
         """Figures and intervals by name."""
@@ -161,11 +168,10 @@ def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> tuple[list[Bas
         except NotFittedError as error:
             notes.append(f"The baseline {name} cannot be fitted: {error}.")
             continue
-        ahead = paired_difference(
-            tuned.truth, tuned.predicted, logits.argmax(1), count, level, resamples
-        )
+        predicted = logits.argmax(1)
+        ahead = paired_difference(tuned.truth, tuned.predicted, predicted, count, level, resamples)
         scores = score(tuned.truth, logits, level, resamples)
-        baselines.append(Baseline(name, scores, ahead))
+        baselines.append(Baseline(name, scores, ahead, predicted))
     return baselines, notes
 
 
@@ -175,8 +181,11 @@ def stamped_figures(rows: int, scores: Mapping[str, Score]) -> dict[str, Any]:
     return {"rows": rows, "macro_f1": [macro.value, macro.low, macro.high]}
 
 
-def write_predictions(path: Path, evaluated: Evaluation) -> None:
-    """One row a text: where it stands, its label, the predicted one, and all probabilities."""
+def write_predictions(path: Path, evaluated: Evaluation, baselines: Sequence[Baseline]) -> None:
+    """One row a text: where it stands, its label, the predicted one, and all probabilities.
+
+    Also what each baseline predicts, which a job's verdict is made of.
+    """
     names = evaluated.labels.names
     probabilities = evaluated.probabilities
     columns: dict[str, Any] = {
@@ -189,5 +198,8 @@ def write_predictions(path: Path, evaluated: Evaluation) -> None:
     }
     for index, name in enumerate(names):
         columns[f"probability of {name}"] = pa.array(probabilities[:, index])
+    for baseline in baselines:
+        given = [names[index] for index in baseline.predicted]
+        columns[PREDICTED_BY.format(name=baseline.name)] = pa.array(given)
     with replacing(path) as scratch:
         pq.write_table(pa.table(columns), scratch)

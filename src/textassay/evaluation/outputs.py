@@ -8,7 +8,13 @@ import numpy as np
 
 from textassay.config.runs import PROVENANCE, stored_config
 from textassay.evaluation.calibrate import Calibration
-from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation, write_predictions
+from textassay.evaluation.evaluate import (
+    PREDICTIONS,
+    Baseline,
+    Calibrated,
+    Evaluation,
+    write_predictions,
+)
 from textassay.evaluation.gains import Gain
 from textassay.evaluation.learned import stored_learning
 from textassay.evaluation.metrics import NAMES, Score, confusions
@@ -80,7 +86,7 @@ def write_tested(
         "verdict": verdict(baselines, len(tested.truth), facts.without_baselines),
         **stamp,
     }
-    write_predictions(folder / "predictions.parquet", tested)
+    write_predictions(folder / PREDICTIONS, tested, baselines)
     write_json(folder / "label_mapping.json", tested.labels.to_json())
     matrix = confusions(tested.truth, tested.predicted[None], len(tested.labels))[0]
     plot_confusion(folder / "confusion_matrix.png", matrix, tested.labels.names)

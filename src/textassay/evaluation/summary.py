@@ -9,6 +9,8 @@ from rich.table import Table
 
 from textassay.config.runs import Run
 from textassay.console import alarm, out, table, tell
+from textassay.evaluation.gains import Gain
+from textassay.evaluation.job_verdict import JobVerdict, judge_job
 from textassay.evaluation.learned import did_not_learn
 from textassay.evaluation.metrics import HEADLINE
 from textassay.evaluation.outputs import RESULTS
@@ -33,6 +35,7 @@ def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
             "mean": statistics.fmean(known) if known else None,
             "sd": statistics.stdev(known) if len(known) > 1 else None,
         }
+    found = _judge([run for run, _ in finished], [results for _, results in finished])
     return {
         "job": name,
         "rows": finished[0][1]["test_rows"] if finished else 0,
@@ -46,6 +49,7 @@ def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
             }
             for run, results in finished
         ],
+        "verdict": found.to_json() if found else None,
         "unlearned": [run.seed for run, _ in finished if did_not_learn(run.path)],
         "failed": [run.seed for run in runs if not run.is_finished()],
         "untested": [
@@ -57,22 +61,39 @@ def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
+def _judge(runs: Sequence[Run], results: Sequence[dict[str, Any]]) -> JobVerdict | None:
+    """The verdict over all seeds, where there is more than one."""
+    if not runs:
+        return None
+    first, settings = results[0], runs[0].job.evaluation
+    folders = [run.path for run in runs]
+    return judge_job(folders, first["baselines"], first["confidence"], settings.bootstrap_samples)
+
+
 def write_summary(folder: Path, summary: dict[str, Any]) -> Path:
     """`summary.json` and `summary.html` in the job's folder; the path of the page."""
     write_json(folder / "summary.json", summary)
     page = folder / "summary.html"
     write_job_summary(
-        page, alarm=unlearned_sentence(summary), summary=summary, metrics=SHOWN, headline=HEADLINE
-    )
+        page, alarm=unlearned_sentence(summary), standing=_standing(summary), summary=summary,
+        metrics=SHOWN, headline=HEADLINE,
+    )  # fmt: skip
     return page
 
 
+def _standing(summary: dict[str, Any]) -> int:
+    """1, -1 or 0: better than the baseline, worse, or neither that these rows and seeds tell."""
+    return Gain(**summary["verdict"]["macro_f1"]).direction if summary["verdict"] else 0
+
+
 def publish_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write the page and print what it says: the table, a verdict for each seed, the place."""
+    """Write the page and print what it says: the table, the verdicts, the place."""
     page = write_summary(folder, summary)
     if sentence := unlearned_sentence(summary):
         alarm(sentence)
     out().print(summary_table(summary))
+    if summary["verdict"]:
+        tell(f"all seeds: {summary['verdict']['verdict']}")
     for seed in summary["seeds"]:
         tell(f"seed {seed['seed']}: {seed['verdict']}")
     tell(f"report: {page}")
