@@ -84,3 +84,14 @@ def test_a_broken_row_does_not_hide_how_the_others_are_written(row, write):
     rows = read(written(write, [*lines[:5], "one,two,three", *lines[5:]], "text,label"))
     assert [bad.line for bad in rows.bad] == [7]
     assert rows.columns["text"].to_pylist()[8] in ('He said "no, 8"', "It's no, 8")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_rows_around_a_broken_one_are_not_swallowed_unsaid(name, write):
+    swallowed = [QUOTATION[0], "a;broken;row", *QUOTATION[1:]]
+    lines = [line.replace(";", "\t") if name == "a.tsv" else line for line in swallowed]
+    others = [line.replace(";", "\t") if name == "a.tsv" else line for line in ORDINARY]
+    header = "text\tlabel" if name == "a.tsv" else "text;label"
+    rows = read(written(write, [*others, *lines, *others], header, name))
+    assert len(rows) == 40 and [bad.line for bad in rows.bad] == [22]
+    assert "closes on line 25" in rows.bad[0].reason

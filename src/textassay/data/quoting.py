@@ -19,6 +19,8 @@ DOUBLE, SINGLE, BACKSLASH = '"', "'", "\\"
 # In so many rows it shows which column holds labels: the one whose values repeat.
 FEWEST_ROWS = 4
 SEEN = 1000
+# The last line of a text with line ends may look like a row; so many lines of it do not.
+SEVERAL = 2
 ENOUGH = 20_000
 WITH_BACKSLASHES = 'read with \\" as a quote inside a field'
 WITH_SINGLE_QUOTES = "read with ' as the quote character"
@@ -112,16 +114,25 @@ def _double_quoting(without: Reading, within: Reading) -> tuple[Dialect, str | N
             return plain, WITHOUT
     if within.error and without.fits:
         return plain, WITHOUT
-    disputed = _disputed(plain, within.spans)
-    if without.fits and within.fits and disputed:
-        return _decide(plain, quoted, disputed)
     if without.fits and not within.fits:
         return plain, WITHOUT
-    if disputed:
-        rows = _undisputed(quoted, within.spans)
-        suspects = {span[0] for span, lines in disputed.items() if rows.hold(lines)}
-        return replace(quoted, suspects=frozenset(suspects)), None
-    return quoted, None
+    inside = _rows_inside(plain, within.spans)
+    if without.fits:
+        disputed = {span: rows for span, rows in inside.items() if len(rows) == _length(span)}
+        return _decide(plain, quoted, disputed) if disputed else (quoted, None)
+    if not inside:
+        return quoted, None
+    others = _undisputed(quoted, within.spans)
+    suspects = {
+        span[0]
+        for span, rows in inside.items()
+        if sum(others.hold([row]) for row in rows) >= SEVERAL
+    }
+    return replace(quoted, suspects=frozenset(suspects)), None
+
+
+def _length(span: tuple[int, int]) -> int:
+    return span[1] - span[0] + 1
 
 
 def _decide(
@@ -222,32 +233,23 @@ def _undisputed(dialect: Dialect, spans: list[tuple[int, int]]) -> _Rows:
     return rows
 
 
-def _disputed(plain: Dialect, spans: list[tuple[int, int]]) -> dict[tuple[int, int], list[Record]]:
-    """Return the spans of which every line is a whole row without quoting, with these rows."""
-    if not spans:
-        return {}
+def _rows_inside(
+    plain: Dialect, spans: list[tuple[int, int]]
+) -> dict[tuple[int, int], list[Record]]:
+    """Return the lines of every span that are whole rows without quoting, where any are."""
     found: dict[tuple[int, int], list[Record]] = {}
     waiting = iter(spans)
     span = next(waiting, None)
-    lines: list[Record] = []
+    if span is None:
+        return found
     for record in records(plain):
         while span and record.line > span[1]:
-            _keep(found, span, lines)
-            span, lines = next(waiting, None), []
+            span = next(waiting, None)
         if span is None:
             break
-        if record.line >= span[0]:
-            lines.append(record)
-    if span:
-        _keep(found, span, lines)
+        if record.line >= span[0] and record.problem is None:
+            found.setdefault(span, []).append(record)
     return found
-
-
-def _keep(
-    found: dict[tuple[int, int], list[Record]], span: tuple[int, int], lines: list[Record]
-) -> None:
-    if len(lines) == span[1] - span[0] + 1 and all(line.problem is None for line in lines):
-        found[span] = lines
 
 
 def _escaped(plain: Dialect, without: Reading) -> Dialect | None:
