@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from textassay import console
-from textassay.console import reports_errors
+from textassay.console import counted, reports_errors
 from textassay.errors import UsageError
 
 # The second signal comes while the process says that the first one has stopped it.
@@ -79,3 +79,12 @@ def test_a_script_of_one_checkout_does_not_run_the_package_of_another(tmp_path):
     console.refuse_other_checkout(script, tmp_path / "lib" / "python3.11")  # installed as a copy
     with pytest.raises(UsageError, match=r"another checkout, .*/original; use the environment of"):
         console.refuse_other_checkout(script, tmp_path / "original")
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [(0, "row", "0 rows"), (1, "row", "1 row"), (2, "process", "2 processes"),
+     (1, "process", "1 process"), (1065, "probe row", "1,065 probe rows")],
+)  # fmt: skip
+def test_one_row_is_no_rows(number: int, noun: str, said: str) -> None:
+    assert counted(number, noun) == said

@@ -79,6 +79,12 @@ def rank() -> int:
     return int(os.environ.get("RANK") or 0)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `1,065 rows`: a count with its noun, which forms its plural by -s or -es."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> "Table":
     """A plain table: the first column left, all others right."""
     from rich import box

@@ -61,3 +61,20 @@ def test_a_failed_run_does_not_stop_the_others(tiny_base, tmp_path, capfd, monke
 
     run_jobs(jobs[1:], [])
     assert capfd.readouterr().err.count("is finished; --force runs it again") == 2
+
+
+def test_data_that_cannot_be_used_is_said_once_a_job(
+    tiny_base, tmp_path, capfd, monkeypatch
+) -> None:
+    monkeypatch.setattr("textassay.training.batch.sys", Forked())
+    (tmp_path / "bad.csv").write_text("text,label\na text,\nanother,b\n")
+    path = job_file(tmp_path, tiny_base, "bad")
+    content = yaml.safe_load(path.read_text())
+    content["data"] = {"path": str(tmp_path / "bad.csv")}
+    path.write_text(yaml.safe_dump(content))
+    job, _ = resolve_job(path, None, {}, {}, None)
+    with pytest.raises(TextassayError, match="1 of the runs failed"):
+        run_jobs([(path, runs_of(job, tmp_path / "runs"))], [])
+    printed = capfd.readouterr().err
+    assert printed.count("error: ") == 1
+    assert "the other seeds of this job have the same data, and are not tried" in printed

@@ -14,7 +14,7 @@ import numpy as np
 from textassay.artifacts.fresh_process import run_in_fresh_process
 from textassay.artifacts.label_config import label_names
 from textassay.artifacts.onnx_files import ONNX_INT8, onnx_kind
-from textassay.console import reports_errors, tell
+from textassay.console import counted, reports_errors, tell
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file, write_json
 from textassay.models.processor import int8_flags
@@ -223,15 +223,15 @@ def _compare_probe(
     difference = float(np.abs(found - stamped).max()) if same_shape else float("inf")
     tolerance = hallmark["probe"]["tolerance"]
     if difference <= tolerance:
-        return f"{len(stamped)} probe rows within {difference:.1e}"
+        return f"{counted(len(stamped), 'probe row')} within {difference:.1e}"
     elsewhere = hallmark.get("quantization", {}).get("cpu", int8_flags()) != int8_flags()
     if same_shape and elsewhere:
         two = np.sort(stamped, axis=1)[:, -2:]
         clear = two[:, 1] - two[:, 0] > TOO_CLOSE_TO_CALL
         if (found.argmax(1) == stamped.argmax(1))[clear].all():
             return (
-                f"{len(stamped)} probe rows with the same labels (another kind of CPU: logits "
-                f"within {difference:.1e})"
+                f"{counted(len(stamped), 'probe row')} with the same labels (another kind of CPU: "
+                f"logits within {difference:.1e})"
             )
     raise GateError(
         f"{folder}: the logits of its probe rows differ by {difference:.4g} from the stamped "

@@ -16,7 +16,7 @@ from textassay.cluster.resources import sbatch_flags
 from textassay.cluster.train import only_job
 from textassay.config.flags import batch_options
 from textassay.config.runs import Run
-from textassay.console import reports_errors, tell
+from textassay.console import counted, reports_errors, tell
 from textassay.errors import TextassayError, UsageError
 from textassay.files import project_root
 
@@ -97,7 +97,9 @@ def main(arguments: Sequence[str]) -> None:
         _, mine = only_job(runs)
         folder_of(mine).mkdir(parents=True, exist_ok=True)  # Slurm makes no folder for a log
         array = submit(array_line(mine, given, command))
-        tell(f"array    {array}: {len(mine)} seeds, {folder_of(mine)}/slurm-{array}_*.out")
+        tell(
+            f"array    {array}: {counted(len(mine), 'seed')}, {folder_of(mine)}/slurm-{array}_*.out"
+        )
         try:
             summary = submit(summary_line(mine, given, command, array))
         except TextassayError:

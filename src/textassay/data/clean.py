@@ -6,6 +6,7 @@ from itertools import islice
 
 import pyarrow as pa
 
+from textassay.console import counted
 from textassay.data.cells import is_missing
 from textassay.data.columns import Columns
 from textassay.data.label_values import DECIMAL, NO_LABEL, SEVERAL, WHOLE_NUMBER, LabelValues
@@ -120,7 +121,7 @@ def settle_bad_rows(bad: list[BadRow], on_bad_rows: str) -> list[str]:
         return []
     shown = "; ".join(str(row) for row in bad[:SHOWN])
     more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
-    count = f"{len(bad):,} row{'s' if len(bad) > 1 else ''}"
+    count = counted(len(bad), "row")
     if on_bad_rows == "error":
         raise DataError(
             f"{count} cannot be used: {shown}{more}. Mend them, or leave them out with "

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from textassay.config.schema import DataSection
+from textassay.console import counted
 from textassay.data.catalog import Entry, Form, read_entry
 from textassay.data.clean import (
     refuse_other_labels,
@@ -285,7 +286,9 @@ def _cut_missing_splits(tables: dict[str, pa.Table], section: DataSection, seed:
         stay, gone = cut(tables["train"], share, seed, others)
         tables[split] = tables["train"].take(gone)
         tables["train"] = tables["train"].take(stay)
-        notes.append(f"{split}: {len(gone):,} rows cut off train (stratified, split seed {seed})")
+        notes.append(
+            f"{split}: {counted(len(gone), 'row')} cut off train (stratified, split seed {seed})"
+        )
         if not len(gone):
             where = file_of(tables["train"], "train")
             raise DataError(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from textassay.config.schema import DataSection
+from textassay.console import counted
 from textassay.data.cells import is_missing
 from textassay.data.clean import SCHEMA, settle_bad_rows
 from textassay.data.columns import find_text_in, parts_of
@@ -38,7 +39,7 @@ def load_unlabelled(
     notes += settle_bad_rows(bad, section.on_bad_rows)
     table = pa.concat_tables(parts or [SCHEMA.empty_table()])
     if names:
-        notes.append(f"unlabelled: {len(table):,} texts to learn the teacher's answers on")
+        notes.append(f"unlabelled: {counted(len(table), 'text')} to learn the teacher's answers on")
     if left_out:
         notes.append(f"unlabelled: {left_out:,} texts left out that stand in validation or test")
     return table, notes

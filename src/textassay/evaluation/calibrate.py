@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from textassay.console import counted
 from textassay.evaluation.evaluate import Evaluation
 from textassay.models.probabilities import softmax
 
@@ -87,7 +88,8 @@ def fit_temperature(truth: np.ndarray, logits: np.ndarray) -> Calibration:
 def _why_not(truth: np.ndarray, logits: np.ndarray) -> str:
     """Why nothing can be fitted; empty where it can."""
     if len(truth) < FEWEST_ROWS:
-        return f"{len(truth):,} rows are too few, {FEWEST_ROWS} are needed"
+        verb = "is" if len(truth) == 1 else "are"
+        return f"{counted(len(truth), 'row')} {verb} too few, {FEWEST_ROWS} are needed"
     if not np.isfinite(logits).all():
         return "some logits are no finite numbers"
     if (truth == truth[0]).all():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from textassay.config.schema import DataSection, EvaluationSection
-from textassay.console import say
+from textassay.console import counted, say
 from textassay.data.labels import LabelMap
 from textassay.data.options import section_of_flags
 from textassay.errors import UsageError
@@ -67,7 +67,7 @@ class Comparison:
     def verdict(self) -> str:
         """One honest sentence on macro-F1."""
         gain, rows = self.found.gain["macro_f1"], len(self.selection.table)
-        figures = f"{gain.figures('macro-F1')}, {rows:,} rows"
+        figures = f"{gain.figures('macro-F1')}, {counted(rows, 'row')}"
         against = "B, its base with a random head" if self.b.contender.has_random_head else "B"
         if not gain.direction:
             return f"No detectable difference between A and {against} ({figures})."

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from textassay.console import counted
 from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.differences import ClassChange
 from textassay.evaluation.fonts import LATIN, families, plain_text
@@ -32,7 +33,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
     left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 1])
     _draw_systems(left, systems)
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32 / own), ncols=2, frameon=False)
-    title = f"{comparison.selection.title}, {len(comparison.selection.table):,} rows"
+    title = f"{comparison.selection.title}, {counted(len(comparison.selection.table), 'row')}"
     left.set_title(title if families(title) else title.rpartition(", ")[2])
     left.title.set_fontfamily(families(title) or [LATIN])
     names, note = _label_names(comparison.found.classes, classes)

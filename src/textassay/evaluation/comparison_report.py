@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textassay.config.runs import artifact_in
-from textassay.console import out, table, tell
+from textassay.console import counted, out, table, tell
 from textassay.errors import UsageError
 from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.comparison_plot import draw_comparison
@@ -46,8 +46,8 @@ def refuse_output(folder: Path | None, artifacts: Sequence[Path], force: bool) -
     there = [name for name in (JSON, MARKDOWN, PICTURE) if (folder / name).exists()]
     if there and not force:
         raise UsageError(
-            f"{folder}: {there[0]} is there already; use --force to replace it, or name another "
-            "--output_dir."
+            f"{folder}: {there[0]} is there already; name another --output_dir, or replace it "
+            "with --force."
         )
 
 
@@ -106,7 +106,7 @@ def markdown(comparison: Comparison) -> str:
 
 def _title(comparison: Comparison) -> str:
     level, rows = f"{comparison.settings.confidence:.0%}", len(comparison.selection.table)
-    return f"Figures: {comparison.selection.title}, {rows:,} rows, {level} intervals"
+    return f"Figures: {comparison.selection.title}, {counted(rows, 'row')}, {level} intervals"
 
 
 def _figures(comparison: Comparison) -> Sheet:

@@ -82,6 +82,6 @@ def refuse_folder(folder: Path, path: Path, identity: Identity, request: Request
         raise UsageError(f"{folder}: is a file; name another --output_dir.")
     if (folder / RESULTS).is_file() and not request.force:
         raise UsageError(
-            f"{folder}: {RESULTS} is there already; use --force to replace it, or name another "
-            "--output_dir."
+            f"{folder}: {RESULTS} is there already; name another --output_dir, or replace it "
+            "with --force."
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from textassay.console import counted
 from textassay.errors import GateError
 from textassay.evaluation.metrics import confusion_metrics, confusions
 from textassay.files import read_json
@@ -68,7 +69,7 @@ def judge_learning(
     scores = confusion_metrics(confusions(truth, both, count))
     (ours, theirs), (f1, its) = scores["accuracy"], scores["macro_f1"]
     figures = (
-        f"accuracy {ours:.3f}, macro-F1 {f1:.3f} on {len(truth):,} rows; always answering "
+        f"accuracy {ours:.3f}, macro-F1 {f1:.3f} on {counted(len(truth), 'row')}; always answering "
         f"{names[majority]!r}: {theirs:.3f}, {its:.3f}"
     )
     if ours > theirs and chance_agreement(truth, truth, count) > needed:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from textassay.console import INTERRUPTED, alarm, out, reports_errors, table, tell
+from textassay.console import INTERRUPTED, alarm, counted, out, reports_errors, table, tell
 from textassay.errors import Stopped
 from textassay.evaluation.folders import Request
 from textassay.evaluation.metrics import CALIBRATED, HEADLINE, NAMES
@@ -49,7 +49,7 @@ def print_outcome(outcome: Outcome) -> None:
     for sentence in outcome.facts.trust:
         tell(sentence)
     level = f"{found.settings.confidence:.0%}"
-    title = f"{outcome.facts.title}: {len(found.truth):,} rows, {level} intervals"
+    title = f"{outcome.facts.title}: {counted(len(found.truth), 'row')}, {level} intervals"
     out().print(table(escape(title), ["", *_SHOWN], rows))
     if found.calibrated:
         changes = (f"{name} {show_change(found.calibrated, name)}" for name in CALIBRATED)

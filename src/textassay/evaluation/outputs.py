@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from textassay.config.runs import PROVENANCE, stored_config
+from textassay.console import counted
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import (
     PREDICTIONS,
@@ -46,14 +47,20 @@ def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
     labels = len(read_json(folder / "label_mapping.json")["label2id"])
     trainable, total = figures["trainable_parameters"], figures["all_parameters"]
     described = f"{data['name']}, {rows['train']:,} training rows"
-    sizes = [f"{split} {count:,} rows" for split, count in rows.items()]
+    sizes = [f"{split} {counted(count, 'row')}" for split, count in rows.items()]
     intervals = evaluated["intervals"]
     fitted = evaluated.get("calibration")  # an earlier version's run has none
     curves = folder / "learning_curves.png"
     return Facts(
         title=f"{config['name']}, seed {config['seed']}",
         subtitle=f"{method} on {model}; {described}; {provenance['started'][:10]}",
-        notes=[*sizes, f"{labels} labels", *data["notes"], *_beside_teacher(folder), *notes],
+        notes=[
+            *sizes,
+            f"{counted(labels, 'label')}",
+            *data["notes"],
+            *_beside_teacher(folder),
+            *notes,
+        ],
         provenance=_flat(provenance),
         trained={
             "share": f"{trainable / total:.2%}",
@@ -122,7 +129,7 @@ def _beside_teacher(folder: Path) -> list[str]:
         f"teacher: {teacher['name']}, test macro-F1 {show(taught)}, {teacher['megabytes']:,.0f} "
         f"MB, {teacher['texts_per_second']:,.0f} texts a second",
         f"student: macro-F1 {show_gain(behind)} from the teacher's on the same "
-        f"{facts['rows']:,} rows, {student['megabytes']:,.0f} MB, "
+        f"{counted(facts['rows'], 'row')}, {student['megabytes']:,.0f} MB, "
         f"{student['texts_per_second']:,.0f} texts a second",
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from textassay.console import counted
 from textassay.evaluation.evaluate import Baseline, Calibrated, Evaluation
 from textassay.evaluation.gains import Gain
 from textassay.evaluation.metrics import HEADLINE, LOWER_IS_BETTER, NAMES, Score, per_class
@@ -46,7 +47,7 @@ def verdict(baselines: Sequence[Baseline], rows: int, without: str = SWITCHED_OF
     if not baselines:
         return f"{without}, so nothing says whether tuning was worth it."
     strongest, ahead = _strongest(baselines)
-    gap = f"{ahead.figures('macro-F1')}, {rows:,} rows"
+    gap = f"{ahead.figures('macro-F1')}, {counted(rows, 'row')}"
     if ahead.direction > 0:
         return f"Better than {strongest.name} ({gap})."
     if ahead.direction < 0:
@@ -94,7 +95,10 @@ def write_test_summary(
     level = f"{tuned.settings.confidence:.0%}"
     first = [*([facts.alarm] if facts.alarm else []), *facts.trust]
     lines = [*first, ""] if first else []
-    lines += [f"{facts.title}: test, {len(tuned.truth):,} rows, {level} bootstrap intervals", ""]
+    lines += [
+        f"{facts.title}: test, {counted(len(tuned.truth), 'row')}, {level} bootstrap intervals",
+        "",
+    ]
     lines += [f"  {name:<20}{show(tuned.scores[name])}" for name in NAMES]
     lines += ["", f"Calibrated: {facts.calibration}."]
     if tuned.calibrated:
@@ -154,6 +158,7 @@ def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     environment.filters["show"] = show
     environment.filters["show_gain"] = show_gain
+    environment.filters["counted"] = counted
     return environment.get_template(name)
 
 

@@ -12,7 +12,7 @@ from textassay.artifacts.zero.consolidate import consolidate
 from textassay.artifacts.zero.publish import facts_beside, plan_artifact, refuse_other_base
 from textassay.config.runs import CONFIG
 from textassay.config.schema import DataSection, EvaluationSection
-from textassay.console import say, warn
+from textassay.console import counted, say, warn
 from textassay.errors import DataError, TextassayError, UsageError
 from textassay.evaluation.contenders import (
     EVAL_BATCH,
@@ -230,7 +230,7 @@ def _facts(
     return Facts(
         title=contender.name,
         subtitle=f"{identity.title} on {selection.title}",
-        notes=[f"{selection.title}: {len(selection.table):,} rows", *notes],
+        notes=[f"{selection.title}: {counted(len(selection.table), 'row')}", *notes],
         provenance={key: str(value) for key, value in origin.items() if value},
         calibration=_calibration(contender.loaded.temperature),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from textassay.config.runs import Run
-from textassay.console import alarm, out, table, tell
+from textassay.console import alarm, counted, out, table, tell
 from textassay.evaluation.gains import Gain
 from textassay.evaluation.job_verdict import JobVerdict, judge_job
 from textassay.evaluation.learned import did_not_learn
@@ -129,7 +129,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
         ]
         rest = [_plain(scores[m]["value"]) for m in SHOWN if m not in HEADLINE]
         rows.append([baseline["name"], *cells, *rest])
-    title = f"{summary['job']}: test, {summary['rows']:,} rows, {level} intervals"
+    title = f"{summary['job']}: test, {counted(summary['rows'], 'row')}, {level} intervals"
     return table(title, ["", *SHOWN], rows)
 
 

@@ -10,7 +10,7 @@ from textassay.artifacts.identify import ADAPTER
 from textassay.artifacts.merging import publish_merged
 from textassay.artifacts.onnx_files import ONNX, ONNX_INT8
 from textassay.config.schema import DataSection
-from textassay.console import out, say, table, tell
+from textassay.console import counted, out, say, table, tell
 from textassay.errors import UsageError
 from textassay.evaluation.metrics import score
 from textassay.evaluation.report import show
@@ -102,7 +102,7 @@ def _tell_dequantised(shipped: Shipped, target: Path, rows: ProofRows) -> None:
     for name, logits in found.items():
         scores = score(truth, logits)
         lines.append([name, show(scores["accuracy"]), show(scores["macro_f1"])])
-    title = f"{rows.title}, {len(texts):,} rows, 95% intervals"
+    title = f"{rows.title}, {counted(len(texts), 'row')}, 95% intervals"
     out().print(table(title, ["", "accuracy", "macro-F1"], lines))
 
 
@@ -146,5 +146,5 @@ def _tell_int8(made: Int8Export) -> None:
     products = kept + len(made.found.in_int8)
     tell(f"onnx-int8  {made.folder} ({kept} of {products} products kept in floating point)")
     tell(f"verdict    {made.verdict}")
-    rows = f"{made.verdict.rows:,} rows, 95% intervals"
+    rows = f"{counted(made.verdict.rows, 'row')}, 95% intervals"
     out().print(table(rows, HEAD, [row.cells() for row in made.table]))

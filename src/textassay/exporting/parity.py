@@ -14,7 +14,7 @@ import numpy as np
 from textassay.artifacts.classifier import Classifier
 from textassay.artifacts.fresh_process import run_in_fresh_process
 from textassay.artifacts.hallmark import verify
-from textassay.console import reports_errors
+from textassay.console import counted, reports_errors
 from textassay.files import read_json
 from textassay.temporary import temporary_folder
 
@@ -38,7 +38,7 @@ class Parity:
         labels = (
             "all labels equal" if not self.other_labels else f"{self.other_labels} labels differ"
         )
-        return f"logits of {self.rows} rows within {self.largest:.1e}, {labels}"
+        return f"logits of {counted(self.rows, 'row')} within {self.largest:.1e}, {labels}"
 
 
 def logits_in_fresh_process(folder: Path, texts: list[str]) -> np.ndarray:

@@ -71,8 +71,8 @@ def refuse_target(target: Path, force: bool) -> None:
     if target.is_dir() and any(target.iterdir()):
         if not force:
             raise UsageError(
-                f"{target}: is there already; use --force to replace it, or name another "
-                "--output_dir."
+                f"{target}: is there already; name another --output_dir, or replace it "
+                "with --force."
             )
         if read_hallmark(target) is None:
             raise UsageError(

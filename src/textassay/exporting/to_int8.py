@@ -15,6 +15,7 @@ from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.onnx_files import INT8_FILE, ONNX_FILE
 from textassay.artifacts.onnx_model import METADATA, OnnxModel
 from textassay.artifacts.weights import weight_bytes
+from textassay.console import counted
 from textassay.data.split import sample
 from textassay.errors import GateError, UsageError
 from textassay.evaluation.evaluate import stamped_figures
@@ -198,6 +199,10 @@ def _describe(
     write_text(
         folder / "README.md",
         export_card(
-            folder, quantized, f"{rows.title} ({verdict.rows:,} rows)", str(verdict), markdown
+            folder,
+            quantized,
+            f"{rows.title} ({counted(verdict.rows, 'row')})",
+            str(verdict),
+            markdown,
         ),
     )

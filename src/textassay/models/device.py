@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from textassay.console import counted
 from textassay.errors import UsageError
 from textassay.models.processor import cpu_flags
 from textassay.threads import threads_reason
@@ -43,7 +44,7 @@ def describe_device(device: torch.device, precision: str) -> str:
         return f"{device.type}, {precision}"
     reason = f" ({threads_reason()})" if threads_reason() else ""
     threads = torch.get_num_threads()
-    return f"{device.type}, {precision}, {threads} thread{'s' if threads > 1 else ''}{reason}"
+    return f"{device.type}, {precision}, {counted(threads, 'thread')}{reason}"
 
 
 def find_precision(wanted: str, device: torch.device) -> str:

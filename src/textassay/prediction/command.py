@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textassay.console import say, tell, warn
+from textassay.console import counted, say, tell, warn
 from textassay.data.options import ReadOptions
 from textassay.data.tidy_report import refuse_outputs
 from textassay.data.trained_on import trained_on
@@ -114,11 +114,13 @@ def answer_file(
         return
     settings = {"base": ask.base, "device": ask.device, "threads": ask.threads}
     request = Request(source, to_file, artifact, ask.choices, settings)
-    say(f"{path}: {source.rows:,} rows, text in {source.text!r}")
+    say(f"{path}: {counted(source.rows, 'row')}, text in {source.text!r}")
     outcome = predict_file(request, lambda: ask.load(artifact))
     if outcome.filling:
-        warn(f"cut off where they fill all that the model reads: {outcome.filling:,} texts")
+        warn(
+            f"cut off where they fill all that the model reads: {counted(outcome.filling, 'text')}"
+        )
     given = outcome.given.most_common()
     listed = ", ".join(f"{name or 'no answer'} {count:,}" for name, count in given[:LABELS_SHOWN])
     more = f", {len(given) - LABELS_SHOWN} more labels" if len(given) > LABELS_SHOWN else ""
-    tell(f"predicted  {to_file}: {outcome.given.total():,} rows ({listed}{more})")
+    tell(f"predicted  {to_file}: {counted(outcome.given.total(), 'row')} ({listed}{more})")

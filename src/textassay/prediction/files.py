@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textassay import __version__
-from textassay.console import err, say, warn
+from textassay.console import counted, err, say, warn
 from textassay.data.read import BadRow
 from textassay.errors import DataError
 from textassay.files import sha256_file, sha256_text
@@ -55,7 +55,7 @@ def settle_bad_rows(source: Source, on_bad_rows: str) -> None:
     shown = "; ".join(map(str, source.bad))
     more = source.bad_rows - len(source.bad)
     shown += f"; and {more:,} more" if more else ""
-    count = f"{source.bad_rows:,} row{'s' if source.bad_rows > 1 else ''}"
+    count = counted(source.bad_rows, "row")
     if on_bad_rows == "error":
         raise DataError(
             f"{count} cannot be used: {shown}. Mend them, or let them go without an answer with "

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from textassay.console import warn
+from textassay.console import counted, warn
 from textassay.data.columns import find_text_column
 from textassay.data.json_rows import parse_line
 from textassay.data.read import BadRow
@@ -59,7 +59,7 @@ def answer_pipe(
                 write(json_line(row, no_answer(str(bad), choices)))
                 without += 1
     if without:
-        warn(f"{without:,} line{'s' if without > 1 else ''} without an answer")
+        warn(f"{counted(without, 'line')} without an answer")
 
 
 def answer_to_stdout(classifier: "Classifier", source: Source, choices: Choices) -> None:

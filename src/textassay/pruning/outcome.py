@@ -13,7 +13,7 @@ from rich.markup import escape
 from textassay.artifacts.kinds import Loaded
 from textassay.artifacts.weights import weight_bytes
 from textassay.config.schema import EvaluationSection
-from textassay.console import out, table, tell
+from textassay.console import counted, out, table, tell
 from textassay.data.load import Dataset
 from textassay.evaluation.evaluate import Evaluation, evaluate
 from textassay.evaluation.gains import Gain, paired_difference
@@ -73,7 +73,7 @@ class Outcome:
         found = ("no detectable difference from", "better than", "worse than")[macro.direction]
         return (
             f"{name}: {found} the original ({macro.figures('macro-F1')}; "
-            f"{accuracy.figures('accuracy')}; {self.rows:,} rows)."
+            f"{accuracy.figures('accuracy')}; {counted(self.rows, 'row')})."
         )
 
 
@@ -120,8 +120,8 @@ def _logits(
 def print_outcome(outcome: Outcome) -> None:
     """The table, a sentence on either model, and what the figures are worth."""
     title = (
-        f"{outcome.data}, test, {outcome.rows:,} rows, {outcome.confidence:.0%} intervals; texts "
-        f"a second on {outcome.device}, median of {ROUNDS} alternating rounds"
+        f"{outcome.data}, test, {counted(outcome.rows, 'row')}, {outcome.confidence:.0%} "
+        f"intervals; texts a second on {outcome.device}, median of {ROUNDS} alternating rounds"
     )
     columns = ["", "heads", "units", "parameters", "MB", "texts/s", *HEADLINE]
     rows = [

@@ -261,8 +261,8 @@ def _refuse_other_pruning(original: Original, folder: Path, left: Sizes) -> None
     same = hallmark and hallmark["made_from"] == sha256_file(original.folder / FILE)
     if not same or sizes_of(load_artifact(folder).model) != left:
         raise UsageError(
-            f"{folder}: was pruned from another artifact, or by other shares; use --force to "
-            "replace it or name another --output_dir."
+            f"{folder}: was pruned from another artifact, or by other shares; name another "
+            "--output_dir, or replace it with --force."
         )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textassay.config.runs import Run
-from textassay.console import INTERRUPTED, err, tell
-from textassay.errors import GateError, Stopped, TextassayError
+from textassay.console import INTERRUPTED, err, say, tell
+from textassay.errors import DataError, GateError, Stopped, TextassayError
 from textassay.evaluation.learned import did_not_learn
 from textassay.files import project_root
 from textassay.interpreter import python_command
@@ -40,6 +40,9 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
                 raise Stopped(f"{run.path} was stopped; the same command goes on from there.")
             if code != 0:
                 failed[run.path] = code
+            if code == DataError.exit_code and run != runs[-1]:
+                say("the other seeds of this job have the same data, and are not tried")
+                break
     for _, runs in jobs:
         _summarize(runs)
     refuse_bad_ends(failed, [run for _, runs in jobs for run in runs])

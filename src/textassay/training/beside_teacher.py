@@ -10,7 +10,7 @@ import numpy as np
 from textassay.artifacts.classifier import Classifier
 from textassay.artifacts.weights import weight_bytes
 from textassay.config.runs import Run
-from textassay.console import out, table
+from textassay.console import counted, out, table
 from textassay.evaluation.evaluate import Evaluation
 from textassay.evaluation.gains import paired_difference
 from textassay.evaluation.metrics import HEADLINE, Score, score
@@ -88,5 +88,5 @@ def _print(
         ["the student", *(show(own[name]) for name in HEADLINE), *costs["student"]],
         ["difference", *(show_gain(behind[name]) for name in HEADLINE), "", ""],
     ]
-    title = f"test, {facts['rows']:,} rows, {facts['confidence']:.0%} intervals"
+    title = f"test, {counted(facts['rows'], 'row')}, {facts['confidence']:.0%} intervals"
     out().print(table(title, ["", *HEADLINE, "MB", "texts/s"], rows))

@@ -12,7 +12,7 @@ import transformers
 from textassay.config.identity import Values
 from textassay.config.runs import Run
 from textassay.config.schema import Job
-from textassay.console import say, warn
+from textassay.console import counted, say, warn
 from textassay.data.encode import encode
 from textassay.data.load import Dataset, load_dataset
 from textassay.data.prompt import Prompt
@@ -169,10 +169,10 @@ def announce(setup: Setup) -> None:
         zero = setup.arguments.hf_deepspeed_config.get_value("zero_optimization", {})
         offload = [what for what in ("optimizer", "param") if zero.get(f"offload_{what}")]
         behind = f", {' and '.join(offload)} offloaded" if offload else ""
-        say(f"deepspeed  ZeRO stage {zero['stage']}, {world_size()} processes{behind}")
+        say(f"deepspeed  ZeRO stage {zero['stage']}, {counted(world_size(), 'process')}{behind}")
 
 
 def split_lines(dataset: Dataset) -> list[str]:
     """How many rows and labels there are."""
-    sizes = [f"{split} {len(table):,} rows" for split, table in dataset.splits.items()]
-    return [*sizes, f"{len(dataset.labels)} labels"]
+    sizes = [f"{split} {counted(len(table), 'row')}" for split, table in dataset.splits.items()]
+    return [*sizes, f"{counted(len(dataset.labels), 'label')}"]

@@ -14,7 +14,7 @@ from textassay.artifacts.classifier import Classifier
 from textassay.artifacts.hallmark import FILE, read_hallmark
 from textassay.config.runs import is_run
 from textassay.config.schema import DistillationSection
-from textassay.console import say
+from textassay.console import counted, say
 from textassay.data.encode import write_batches
 from textassay.data.labels import LabelMap
 from textassay.data.load import Dataset
@@ -102,7 +102,8 @@ def ask(
         with replacing(path) as scratch:
             write_batches(scratch, SCHEMA, _answers(classifier, texts, order))
         seconds = time.monotonic() - started
-        say(f"teacher    {teacher.name}: asked about {len(texts):,} texts in {seconds:.1f} s")
+        asked = counted(len(texts), "text")
+        say(f"teacher    {teacher.name}: asked about {asked} in {seconds:.1f} s")
     return datasets.Dataset.from_file(str(path))
 
 

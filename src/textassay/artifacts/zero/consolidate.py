@@ -15,6 +15,7 @@ from textassay.artifacts.zero.files import StoredTensor, places_beside
 from textassay.artifacts.zero.shards import write_shards
 from textassay.artifacts.zero.stream import Entry, nobody
 from textassay.config.runs import is_run
+from textassay.console import counted
 from textassay.errors import DataError, UsageError
 from textassay.files import read_json, replacing, write_json
 
@@ -61,7 +62,7 @@ class Plan:
         return f"{self._format()}, {self._kind()}"
 
     def _format(self) -> str:
-        return f"ZeRO stage {self.checkpoint.stage}, {self.checkpoint.world_size} ranks"
+        return f"ZeRO stage {self.checkpoint.stage}, {counted(self.checkpoint.world_size, 'rank')}"
 
     def _kind(self) -> str:
         return ADAPTER if self.is_adapter else MODEL

@@ -20,6 +20,7 @@ from textassay.artifacts.zero.consolidate import (
     object_in,
     plan_consolidation,
 )
+from textassay.console import counted
 from textassay.errors import DataError, GateError, UsageError
 from textassay.files import replacing
 from textassay.models.source import find_model
@@ -102,7 +103,7 @@ def _stamp(folder: Path, plan: Plan, base: str | None) -> str:
     texts = list(facts.pop("texts"))
     stamp(folder, loaded, texts, validation={}, **facts)
     verify_in_fresh_process(folder, base)
-    return f"{len(texts)} probe rows, verified in a fresh process"
+    return f"{counted(len(texts), 'probe row')}, verified in a fresh process"
 
 
 def _facts(plan: Plan, loaded: Loaded) -> dict[str, Any]:
