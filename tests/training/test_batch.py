@@ -66,13 +66,13 @@ def test_a_failed_run_does_not_stop_the_others(tiny_base, tmp_path, capfd, monke
 def test_data_that_cannot_be_used_is_said_once_a_job(
     tiny_base, tmp_path, capfd, monkeypatch
 ) -> None:
-    monkeypatch.setattr("textassay.training.batch.sys", Forked())
+    monkeypatch.setattr("textassay.training.batch.python_command", forked_command)
     (tmp_path / "bad.csv").write_text("text,label\na text,\nanother,b\n")
     path = job_file(tmp_path, tiny_base, "bad")
     content = yaml.safe_load(path.read_text())
     content["data"] = {"path": str(tmp_path / "bad.csv")}
     path.write_text(yaml.safe_dump(content))
-    job, _ = resolve_job(path, None, {}, {}, None)
+    job, _ = resolve_job(path, None, os.environ, {}, None)
     with pytest.raises(TextassayError, match="1 of the runs failed"):
         run_jobs([(path, runs_of(job, tmp_path / "runs"))], [])
     printed = capfd.readouterr().err
