@@ -26,7 +26,7 @@ def write(folder: Path, truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray)
     folder.mkdir(parents=True, exist_ok=True)
     columns = {
         "text": pa.array([f"text {number}" for number in range(len(truth))]),
-        "label": pa.array(NAMES[truth]),
+        "label": pa.array(NAMES[truth], pa.large_string()),  # as the reader has it
         "predicted": pa.array(NAMES[ours]),
         "predicted by TF-IDF": pa.array(NAMES[theirs]),
     }

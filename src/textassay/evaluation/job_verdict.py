@@ -109,4 +109,5 @@ def _predictions(folders: Sequence[Path], of_baseline: str) -> list[pa.ChunkedAr
     if any(not rows.equals(other.select(["text", "label"])) for other in rest):
         return None
     baseline = pq.read_table(paths[0], columns=[of_baseline])[of_baseline]
-    return [first["label"], *(table["predicted"] for table in (first, *rest)), baseline]
+    columns = [first["label"], *(table["predicted"] for table in (first, *rest)), baseline]
+    return [column.cast(pa.large_string()) for column in columns]
