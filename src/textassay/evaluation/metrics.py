@@ -1,4 +1,4 @@
-"""Scores of a classifier, each with a bootstrap interval (see `bootstrap.py`)."""
+"""Scores of a classifier, each with its interval (see `intervals.py` and `bootstrap.py`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -96,7 +96,7 @@ def write_test_summary(
     first = [*([facts.alarm] if facts.alarm else []), *facts.trust]
     lines = [*first, ""] if first else []
     lines += [
-        f"{facts.title}: test, {counted(len(tuned.truth), 'row')}, {level} bootstrap intervals",
+        f"{facts.title}: test, {counted(len(tuned.truth), 'row')}, {level} intervals",
         "",
     ]
     lines += [f"  {name:<20}{show(tuned.scores[name])}" for name in NAMES]

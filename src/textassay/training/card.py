@@ -38,7 +38,7 @@ A text classifier with {{ labels|length }} labels: {{ labels|join(", ") }}.
 | calibrated | {{ calibration.sentence() }} |
 
 The validation rows ({{ "{:,}".format(validation.truth|length) }}) picked the checkpoint. Brackets
-are {{ "%.0f"|format(100 * validation.settings.confidence) }}% bootstrap intervals. The test figures
+are {{ "%.0f"|format(100 * validation.settings.confidence) }}% intervals. The test figures
 stand in the run's report. The licences of the base model and of the data apply.
 {%- if validation.calibrated %}
 
