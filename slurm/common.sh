@@ -44,8 +44,8 @@ begin() {
   # What was set above is for the step, also where sbatch was told --export=NONE.
   export SLURM_EXPORT_ENV=ALL
   # The nodes meet at a port that others cannot tell from the job's number.
-  TEXTASSAY_SLURM_SECRET=$(od -An -N16 -tx8 /dev/urandom | tr -d ' \n')
-  export TEXTASSAY_SLURM_SECRET
+  TEXTASSAY_PORT_SECRET=$(od -An -N16 -tx8 /dev/urandom | tr -d ' \n')
+  export TEXTASSAY_PORT_SECRET
   # No module is taken from the folder that the job is submitted in.
   export PYTHONSAFEPATH=1
 }

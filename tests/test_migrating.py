@@ -91,7 +91,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch, verified_here: None) -> Callable[
         """A process that train.sh would start; others, such as git, are started."""
         if arguments[0] != sys.executable or "textassay.training.launch" in arguments:
             return start(arguments, **options)
-        result = call(*arguments[1:])
+        result = call(*(word for word in arguments[1:] if word != "-P"))
         assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
         return subprocess.CompletedProcess(arguments, 0, result.stdout, result.stderr)
 

@@ -40,7 +40,7 @@ class Place:
                 address=environ["SLURM_LAUNCH_NODE_IPADDR"],
                 element=_element(environ),
                 restarts=int(environ.get("SLURM_RESTART_COUNT") or 0),
-                secret=environ.get("TEXTASSAY_SLURM_SECRET", ""),
+                secret=environ.get("TEXTASSAY_PORT_SECRET", ""),
             )
         except KeyError as missing:
             raise UsageError(

@@ -148,9 +148,7 @@ def _label_names(
 
 def _footer(comparison: Comparison, note: str) -> str:
     level = f"{comparison.settings.confidence:.0%}"
-    sentences = [
-        f"Lines are {level} intervals, those of changes paired; grey: it holds 0. {note}"
-    ]
+    sentences = [f"Lines are {level} intervals, those of changes paired; grey: it holds 0. {note}"]
     if len(comparison.found.classes) > 5:
         sentences.append("Of many labels some leave 0 by chance. ")
     if comparison.b.contender.is_untuned:
