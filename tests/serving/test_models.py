@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,26 +13,58 @@ from tests.serving.tiny_onnx import tiny_onnx
 
 from textassay.artifacts.classifier import Classifier
 from textassay.errors import UsageError
+from textassay.files import sha256_file, write_json
 from textassay.models.source import SETTINGS_KEY
+from textassay.prediction.finding import find_artifact
 from textassay.serving.choosing import choose_artifact
 
 
-def test_of_a_run_the_fastest_artifact_is_served_unless_one_is_named(tmp_path) -> None:
+def stamp(folder: Path, made_from: Path | None) -> None:
+    """A hallmark without anything that it could be held to."""
+    parent = sha256_file(made_from / "hallmark.json") if made_from else None
+    named = {"files": {}, "labels": [], "base": {}, "probe": {}, "kind": folder.name}
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "hallmark.json", {**named, "made_from": parent})
+
+
+def test_of_a_run_the_fastest_artifact_is_served_unless_one_is_named(tmp_path, capsys) -> None:
     run = tmp_path / "job" / "seed-0"
     (run / "model").mkdir(parents=True)
     (run / "config.yaml").write_text("fingerprint: sha256:0\n")
     assert choose_artifact(str(run), "auto", "auto") == run / "model"
-    (run / "onnx").mkdir()
-    assert choose_artifact(str(run), "auto", "auto") == run / "onnx"
+    stamp(run / "model", None)
+    stamp(run / "onnx", run / "model")
+    assert choose_artifact(str(run), "auto", "cpu") == run / "onnx"
     with pytest.raises(UsageError, match=r"has no onnx-int8/ .*export\.py"):
         choose_artifact(str(run), "onnx-int8", "auto")
-    (run / "onnx-int8").mkdir()
-    assert choose_artifact(str(run), "auto", "cpu") == run / "onnx-int8"
+    stamp(run / "onnx-int8", run / "onnx")
+    assert choose_artifact(str(run), "auto", "cpu") == run / "onnx"
+    assert "its onnx/ answers (onnx-int8/ is not proven)" in capsys.readouterr().err
+    assert find_artifact(str(run)) == run / "onnx"
+    write_json(run / "onnx-int8" / "export.json", {"verdict": {"state": "proven"}})
+    assert choose_artifact(str(run), "auto", "cpu") == find_artifact(str(run)) == run / "onnx-int8"
     assert choose_artifact(str(run), "auto", "cuda") == run / "model"
     assert choose_artifact(str(run), "torch", "auto") == run / "model"
     assert choose_artifact(str(run / "onnx"), "auto", "auto") == run / "onnx"
     artifact = tiny_onnx(tmp_path / "alone")
     assert choose_artifact(str(artifact), "auto", "auto") == artifact
+
+
+def test_an_export_of_another_model_does_not_answer_unasked(tmp_path, capsys) -> None:
+    """A run that was trained again keeps the exports of the model that it had before."""
+    run = tmp_path / "seed-0"
+    run.mkdir()
+    (run / "config.yaml").write_text("fingerprint: sha256:0\n")
+    stamp(run / "model", None)
+    stamp(run / "onnx", run / "model")
+    stamp(run / "onnx-int8", run / "onnx")
+    write_json(run / "onnx-int8" / "export.json", {"verdict": {"state": "proven"}})
+    assert find_artifact(str(run)) == run / "onnx-int8"
+    write_json(run / "model" / "hallmark.json", {"files": {}, "another": "model"})
+    assert choose_artifact(str(run), "auto", "cpu") == find_artifact(str(run)) == run / "model"
+    said = "its model/ answers (onnx-int8/ was not made from this model/; onnx/ was not made"
+    assert said in capsys.readouterr().err
+    assert find_artifact(str(run), "onnx") == run / "onnx"
 
 
 def test_adapters_on_one_base_share_it_and_answer_as_python_does(local, tmp_path) -> None:

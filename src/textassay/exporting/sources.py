@@ -58,8 +58,15 @@ def open_shipped(where: str, base: str | None) -> Shipped:
 
 
 def usual_target(folder: Path, name: str) -> Path:
-    """Where an export goes unless the user says: into the run, else beside the artifact."""
+    """Where an export goes unless the user says: into the run, else beside the artifact.
+
+    What lies in the hub's cache is exported into the current folder.
+    """
     resolved = folder.resolve()
+    cached = resolved.parent.parent.name
+    if resolved.parent.name == "snapshots" and cached.startswith("models--"):
+        # The hub's cache is not ours to write into.
+        return Path(f"{cached.rpartition('--')[2]}-{name}")
     run = run_above(folder) or run_above(resolved)
     return run / name if run else resolved.parent / f"{resolved.name}-{name}"
 

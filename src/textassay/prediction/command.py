@@ -38,7 +38,7 @@ class Ask:
         """The classifier in `artifact`, else in what `model` names."""
         from textassay.artifacts.classifier import Classifier
 
-        folder = artifact or find_artifact(self.model, self.backend)
+        folder = artifact or find_artifact(self.model, self.backend, self.device)
         classifier = Classifier.load(
             folder, base=self.base, device=self.device, threads=self.threads
         )
@@ -86,7 +86,7 @@ def answer_people(ask: Ask, texts: Sequence[str], interactive: bool) -> None:
 
 def answer_pipe(ask: Ask, text_column: str | None, on_bad_rows: str) -> None:
     """Answer JSON lines of standard input on standard output."""
-    artifact = find_artifact(ask.model, ask.backend)
+    artifact = find_artifact(ask.model, ask.backend, ask.device)
     model = trained_on(artifact)
     pipes.answer_pipe(ask.load(artifact), ask.choices, text_column, on_bad_rows, model)
 
@@ -104,7 +104,7 @@ def answer_file(
     to_file = output if str(output) != PIPE else None
     if to_file:
         refuse_outputs(path, to_file, [], force)
-    artifact = find_artifact(ask.model, ask.backend)
+    artifact = find_artifact(ask.model, ask.backend, ask.device)
     source = open_source(path, text_column, options, trained_on(artifact))
     for note in source.notes:
         warn(f"{path}: {note}")
