@@ -170,6 +170,12 @@ def test_different_data_are_said_and_rows_in_training_are_counted(
     assert "rows compared here have a text that stands in the training rows of B, so" in notes
     assert done.stdout.count("note:") == 2
     other.write_text(rows_csv(5))
+    for sides in ((made.a, b), (b, made.a)):
+        changed = compare(*sides, "--output_dir", "changed")
+        assert changed.exit_code == DATA and "changed since it was trained" in changed.stderr
+    rows = ("--data_path", made.data)
+    assert compare(made.a, b, *rows, "--output_dir", "named").exit_code == 0
+    other.unlink()
     compare(made.a, b, "--output_dir", "out", "--force")
     assert "The training rows of B are not at hand" in results(Path("out"))["notes"][1]
 

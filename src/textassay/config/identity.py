@@ -5,7 +5,7 @@ changed, and a setting that a later version adds does not make another run of an
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +96,14 @@ def input_files(job: Job) -> Values:
         inputs["deepspeed_config"] = sha256_file(Path(config))
     if job.distillation.teacher:
         inputs["teacher"] = _identity_of_teacher(job.distillation.teacher)
-        texts = [Path(name) for name in job.distillation.unlabelled_files]
-        if texts:
-            inputs["unlabelled_files"] = [
-                sha256_file(path) if path.is_file() else str(path) for path in texts
-            ]
+        if job.distillation.unlabelled_files:
+            inputs["unlabelled_files"] = file_hashes(job.distillation.unlabelled_files)
     return inputs
+
+
+def file_hashes(names: Sequence[str]) -> list[str]:
+    """The hash of each file; a file that is not there stays a name."""
+    return [sha256_file(path) if path.is_file() else str(path) for path in map(Path, names)]
 
 
 def _identity_of_teacher(name: str) -> str:

@@ -22,6 +22,7 @@ from textassay.evaluation.contenders import (
 )
 from textassay.evaluation.differences import Differences, differences
 from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_baselines, evaluate
+from textassay.evaluation.stored_run import refuse_changed_rows
 from textassay.models.device import find_device
 
 
@@ -144,6 +145,8 @@ def compare_artifacts(
     b = load_contender(second, base) if second else untuned_base_of(a, base)
     refuse_other_labels(a, b)
     selection = select_rows(a, data, split)
+    if data is None and b.run and b.fingerprint not in (None, selection.fingerprint):
+        refuse_changed_rows(b.run, str(b.fingerprint))
     settings = a.run.evaluation if a.run else EvaluationSection()
 
     def side(letter: str, contender: Contender) -> Side:

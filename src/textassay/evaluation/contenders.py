@@ -7,41 +7,34 @@ from typing import Any
 
 import pyarrow as pa
 import transformers
-from pydantic import ValidationError
 from transformers import AutoConfig
 
 from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
 from textassay.artifacts.kinds import Loaded, load_artifact
-from textassay.config.runs import CONFIG, artifact_in, stored_config
-from textassay.config.schema import DataSection, EvaluationSection, ModelSection
+from textassay.config.runs import CONFIG, artifact_in
+from textassay.config.schema import DataSection, ModelSection
 from textassay.console import warn
 from textassay.data.catalog import read_entry
 from textassay.data.labels import LabelMap
 from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import overlap
 from textassay.data.trained_on import TrainedOn, trained_on
-from textassay.errors import DataError, GateError, TextassayError, UsageError
+from textassay.errors import DataError, GateError, UsageError
+from textassay.evaluation.stored_run import (
+    StoredRun,
+    refuse_changed_data,
+    run_around,
+    training_rows,
+)
 from textassay.models.classifier import BuiltClassifier, build_classifier
 from textassay.models.heads import LABEL_SCORING
 from textassay.models.source import SETTINGS_KEY, Source, find_model
 
 UNTUNED_SEED = 0
-EVAL_BATCH = 64
 RANDOM_HEAD = f"untuned base (random head, seed {UNTUNED_SEED})"
 WITHOUT_HEAD = "untuned base (no head, it scores the labels)"
 OWN_HEAD = "untuned base (its own head)"
 WARNING = "its figures say nothing about the base model"
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """What the run around an artifact was told."""
-
-    config: Path
-    data: DataSection
-    model: ModelSection
-    evaluation: EvaluationSection
-    eval_batch: int
 
 
 @dataclass(frozen=True)
@@ -181,6 +174,8 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
         selection = _whole_file(Path(data.path), section, model)
     else:
         dataset, split = load_dataset(section, model), split or "test"
+        if data is None and tuned.run and tuned.fingerprint:
+            refuse_changed_data(tuned.run, tuned.fingerprint, dataset)
         for note in dataset.notes:
             warn(note)
         selection = Selection(
@@ -229,33 +224,6 @@ def training_notes(letter: str, contender: Contender, selection: Selection) -> l
     return notes
 
 
-def run_around(folder: Path) -> StoredRun | None:
-    """The run in whose directory a folder lies, if it lies in one."""
-    path = folder.resolve().parent / CONFIG
-    content = stored_config(path.parent)
-    if not content:
-        return None
-    try:
-        return StoredRun(
-            path,
-            DataSection.model_validate(content.get("data") or {}),
-            ModelSection.model_validate(content.get("model") or {}),
-            EvaluationSection.model_validate(content.get("evaluation") or {}),
-            int((content.get("training") or {}).get("per_device_eval_batch_size", EVAL_BATCH)),
-        )
-    except ValidationError as error:
-        raise other_version(path, error) from None
-
-
-def other_version(config: Path, error: ValidationError) -> UsageError:
-    """What to raise for a run's config that its schema refuses."""
-    where = ".".join(str(part) for part in error.errors()[0]["loc"])
-    return UsageError(
-        f"{config}: {where} is not what this version writes; it was changed, or another version "
-        "wrote it."
-    )
-
-
 def _base_of(tuned: Contender, base: str | None) -> Source:
     if base:
         return find_model(base)
@@ -290,19 +258,3 @@ def _refuse_strange_labels(table: pa.Table, tuned: Contender) -> None:
                 f"{row['file']}, line {row['line']}: the label {label!r} is none that "
                 f"{tuned.name} knows ({', '.join(known)[:200]})."
             )
-
-
-def training_rows(run: StoredRun | None, fingerprint: str | None) -> pa.Table | None:
-    """The rows that a run's artifact was trained on, if they can still be read as they were.
-
-    `fingerprint` is that of the data in the artifact's hallmark, where it has one.
-    """
-    if run is None:
-        return None
-    try:
-        dataset = load_dataset(run.data)
-    except TextassayError:
-        return None
-    if fingerprint and fingerprint != dataset.whole_fingerprint():
-        return None
-    return dataset.splits["train"]

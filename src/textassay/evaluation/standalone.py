@@ -15,11 +15,9 @@ from textassay.config.schema import DataSection, EvaluationSection
 from textassay.console import counted, say, warn
 from textassay.errors import DataError, TextassayError, UsageError
 from textassay.evaluation.contenders import (
-    EVAL_BATCH,
     Contender,
     Selection,
     load_contender,
-    run_around,
     select_rows,
     training_notes,
 )
@@ -27,6 +25,7 @@ from textassay.evaluation.evaluate import Baseline, Evaluation, compare_with_bas
 from textassay.evaluation.folders import Request, refuse_folder, run_above, usual_folder
 from textassay.evaluation.outputs import RESULTS, facts_of_run, write_tested
 from textassay.evaluation.report import SWITCHED_OFF, Facts
+from textassay.evaluation.stored_run import EVAL_BATCH, run_around
 from textassay.files import cache_dir, read_json, sha256_file, sha256_files
 from textassay.models.device import describe_device, find_device
 from textassay.models.source import find_model

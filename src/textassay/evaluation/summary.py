@@ -7,8 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from textassay.config.runs import Run
+from textassay.config.identity import changed_inputs
+from textassay.config.runs import Run, inputs_of_run
 from textassay.console import alarm, counted, out, table, tell
+from textassay.errors import UsageError
 from textassay.evaluation.gains import Gain
 from textassay.evaluation.job_verdict import JobVerdict, judge_job
 from textassay.evaluation.learned import did_not_learn
@@ -23,8 +25,10 @@ SHOWN = (*HEADLINE, "log_loss", "ece")
 def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     """Figures of every finished run of a job, mean and sample standard deviation over the seeds.
 
-    The baselines do not depend on the seed, so one run's are everybody's.
+    The baselines do not depend on the seed, so one run's are everybody's. UsageError where finished
+    runs had other data, another base model or tokenizer than each other.
     """
+    _refuse_other_inputs(name, [run for run in runs if run.is_finished()])
     finished = [(run, read_json(run.path / RESULTS)) for run in runs
                 if run.is_finished() and (run.path / RESULTS).is_file()]  # fmt: skip
     figures = {}
@@ -68,6 +72,19 @@ def _judge(runs: Sequence[Run], results: Sequence[dict[str, Any]]) -> JobVerdict
     first, settings = results[0], runs[0].job.evaluation
     folders = [run.path for run in runs]
     return judge_job(folders, first["baselines"], first["confidence"], settings.bootstrap_samples)
+
+
+def _refuse_other_inputs(name: str, finished: Sequence[Run]) -> None:
+    for run in finished[1:]:
+        first = finished[0]
+        changed = changed_inputs(inputs_of_run(first.path), inputs_of_run(run.path))
+        if changed:
+            raise UsageError(
+                f"{name}: has no summary, since its seeds had different inputs: "
+                f"{', '.join(changed)} differ between seed {first.seed} (then) and seed {run.seed} "
+                "(now). Train all of them on the same ones, in another --output_dir, or here with "
+                "--force."
+            )
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> Path:

@@ -21,8 +21,9 @@ from textassay.console import say
 from textassay.data.load import Dataset, load_dataset
 from textassay.data.split import sample
 from textassay.errors import DataError, GateError, UsageError
-from textassay.evaluation.contenders import Contender, StoredRun, load_contender
+from textassay.evaluation.contenders import Contender, load_contender
 from textassay.evaluation.evaluate import evaluate, stamped_figures
+from textassay.evaluation.stored_run import StoredRun
 from textassay.files import replacing, sha256_file, write_json, write_text
 from textassay.models.device import find_device
 from textassay.models.pruning import Sizes, keep_heads, keep_units, sizes_of

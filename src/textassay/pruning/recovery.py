@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from textassay.config.runs import Run, stored_config
 from textassay.config.schema import Job
-from textassay.evaluation.contenders import StoredRun, other_version
+from textassay.evaluation.stored_run import StoredRun, other_version
 
 # As a share of all steps.
 WARMUP = 0.1

@@ -43,9 +43,15 @@ def run_jobs(jobs: Jobs, overrides: Sequence[str]) -> None:
             if code == DataError.exit_code and run != runs[-1]:
                 say("the other seeds of this job have the same data, and are not tried")
                 break
+    mixed: list[TextassayError] = []
     for _, runs in jobs:
-        _summarize(runs)
+        try:
+            _summarize(runs)
+        except TextassayError as error:
+            mixed.append(error)
     refuse_bad_ends(failed, [run for _, runs in jobs for run in runs])
+    if mixed:
+        raise mixed[0]
 
 
 def refuse_bad_ends(codes: Mapping[Path, int], runs: Sequence[Run]) -> None:
