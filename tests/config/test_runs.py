@@ -42,7 +42,8 @@ OTHER = {
     "training.metric_for_best_model": "accuracy", "training.early_stopping_patience": "2",
     "training.early_stopping_threshold": "0.1", "method.r": "4",
     "training.adam_beta1": "0.8", "training.fewest_steps": "300",
-    "data.labels": "a,b", "model.head": "mlp", "model.load_in_4bit": "true",
+    "data.labels": "a,b", "data.label_type": "category", "data.normalize_labels": "true",
+    "model.head": "mlp", "model.load_in_4bit": "true",
     "model.bnb_4bit_quant_type": "fp4", "model.bnb_4bit_use_double_quant": "false",
     "model.bnb_4bit_compute_dtype": "float32",
 }  # fmt: skip

@@ -16,7 +16,7 @@ from textassay.data.token_ids import encode_texts
 from textassay.data.trained_on import trained_on
 from textassay.errors import DataError, GateError, UsageError
 from textassay.evaluation.contenders import as_trained
-from textassay.evaluation.stored_run import run_around, training_rows
+from textassay.evaluation.stored_run import run_around
 
 # So many texts are compared, all there are if there are fewer.
 PROOF_ROWS = 256

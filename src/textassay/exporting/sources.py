@@ -13,8 +13,8 @@ from textassay.artifacts.merging import merged_classifier
 from textassay.console import warn
 from textassay.errors import UsageError
 from textassay.evaluation.contenders import load_contender
-from textassay.evaluation.stored_run import StoredRun, training_rows
 from textassay.evaluation.folders import run_above
+from textassay.evaluation.stored_run import StoredRun, training_rows
 from textassay.models.source import Source, find_model
 
 
