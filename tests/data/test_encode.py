@@ -102,3 +102,15 @@ def test_rows_are_encoded_where_the_cache_cannot_be_written(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     assert len(encode(table_of(ROWS), tokenizer, LABELS, 16, None)) == len(ROWS)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
+def test_a_file_in_the_cache_that_was_cut_off_is_made_anew(share, tokenizer, cache):
+    """By a full disk, say; else every later run on these rows would fail."""
+    table = table_of(ROWS * 700)  # more than one batch
+    whole = encode(table, tokenizer, LABELS, 8, None).to_dict()
+    [path] = cache.glob("*.arrow")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert encode(table, tokenizer, LABELS, 8, None).to_dict() == whole
+    assert path.read_bytes() == content

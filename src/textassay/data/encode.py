@@ -37,8 +37,6 @@ def encode(
     A row whose label is null has the id `NO_LABEL`. Kept in the cache by a hash of rows, tokenizer,
     length and prompt, so that three seeds tokenise once.
     """
-    import datasets
-
     # What an earlier call cut and padded to is part of the tokenizer's text, and no part of it.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -48,9 +46,29 @@ def encode(
     names = (label or "" for label in values(table["label"]))
     key = sha256_texts(chain(values(table["text"]), names, settings))
     path = cache_folder("encoded") / f"{key.removeprefix('sha256:')}.arrow"
-    if not path.is_file():
-        with replacing(path) as scratch:
-            write_batches(scratch, SCHEMA, _batches(table, tokenizer, labels, max_length, prompt))
+    kept = open_kept(path, len(table))
+    if kept is not None:
+        return kept
+    return keep(path, SCHEMA, _batches(table, tokenizer, labels, max_length, prompt))
+
+
+def open_kept(path: Path, rows: int) -> "datasets.Dataset | None":
+    """The rows of a file in the cache, mapped; None if it is not there, or not whole."""
+    import datasets
+
+    try:
+        kept = datasets.Dataset.from_file(str(path))
+    except (OSError, ValueError, pa.ArrowException):  # absent, empty, or cut off
+        return None
+    return kept if len(kept) == rows else None
+
+
+def keep(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> "datasets.Dataset":
+    """Write a file into the cache, whole or not at all, and map it."""
+    import datasets
+
+    with replacing(path) as scratch:
+        write_batches(scratch, schema, batches)
     return datasets.Dataset.from_file(str(path))
 
 

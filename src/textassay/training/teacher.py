@@ -15,12 +15,12 @@ from textassay.artifacts.hallmark import FILE, read_hallmark
 from textassay.config.runs import is_run
 from textassay.config.schema import DistillationSection
 from textassay.console import counted, say
-from textassay.data.encode import write_batches
+from textassay.data.encode import keep, open_kept
 from textassay.data.labels import LabelMap
 from textassay.data.load import Dataset
 from textassay.data.read import values
 from textassay.errors import UsageError
-from textassay.files import cache_folder, replacing, sha256_file, sha256_files, sha256_texts
+from textassay.files import cache_folder, sha256_file, sha256_files, sha256_texts
 from textassay.models.source import find_model
 from textassay.training.progress import SECONDS_BETWEEN_LINES
 
@@ -95,16 +95,17 @@ def ask(
     """
     key = sha256_texts(chain((teacher.identity, repr(labels.names)), values(texts)))
     path = cache_folder("teachers") / f"{key.removeprefix('sha256:')}.arrow"
-    if not path.is_file():
-        classifier = teacher.load(device)
-        order = _order(teacher, classifier.labels, labels)
-        started = time.monotonic()
-        with replacing(path) as scratch:
-            write_batches(scratch, SCHEMA, _answers(classifier, texts, order))
-        seconds = time.monotonic() - started
-        asked = counted(len(texts), "text")
-        say(f"teacher    {teacher.name}: asked about {asked} in {seconds:.1f} s")
-    return datasets.Dataset.from_file(str(path))
+    kept = open_kept(path, len(texts))
+    if kept is not None:
+        return kept
+    classifier = teacher.load(device)
+    order = _order(teacher, classifier.labels, labels)
+    started = time.monotonic()
+    answers = keep(path, SCHEMA, _answers(classifier, texts, order))
+    seconds = time.monotonic() - started
+    asked = counted(len(texts), "text")
+    say(f"teacher    {teacher.name}: asked about {asked} in {seconds:.1f} s")
+    return answers
 
 
 def _answers(
