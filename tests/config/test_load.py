@@ -349,3 +349,13 @@ def test_a_later_source_overrules_a_precision_by_any_of_its_names(first, later, 
 
 def test_a_long_value_is_not_shown_whole():
     assert len(refusal(flags={"training.learning_rate": "9" * 10_000 + "x"})) < 600
+
+
+@pytest.mark.parametrize("key", ["artifact.runs_dir", "artifact.final_model_dir", "data.path",
+                                 "data.train_file"])  # fmt: skip
+def test_a_tilde_in_a_path_is_the_users_home(key, monkeypatch):
+    """Else half of a run would lie in a folder of that name, and half at home."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    job, _ = resolve_job(None, None, {}, {key: "~/x"}, "lora")
+    section, name = key.split(".")
+    assert getattr(getattr(job, section), name) == "/home/somebody/x"

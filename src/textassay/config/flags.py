@@ -173,8 +173,16 @@ def _command(callback: Callable[..., None], doc: str | None) -> click.Command:
     )
 
 
+class UserPath(click.Path):
+    """A path in which `~` is the user's home: in --output_dir=~/x no shell says so."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The path, not looked at yet."""
+        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 (it may fail)
+
+
 def _path() -> click.Path:
-    return click.Path(path_type=Path)
+    return UserPath(path_type=Path)
 
 
 def _setting_options() -> list[click.Option]:

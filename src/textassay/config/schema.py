@@ -5,6 +5,7 @@ the PEFT config that it names, each by the library's own name (see `library_fiel
 """
 
 import codecs
+import os
 import re
 from typing import Any, Literal, Self
 
@@ -65,6 +66,11 @@ def text_encoding(name: str) -> str:
             f"{name!r} is no encoding that Python reads; utf-8, cp1252, latin-1, gb18030 are"
         ) from None
     return codec.name
+
+
+def _expanded(path: str | None) -> str | None:
+    """A path in which `~` is the user's home; transformers, told the same one, would say so too."""
+    return os.path.expanduser(path) if path else path  # noqa: PTH111 (it may be a hub name)
 
 
 class Section(BaseModel):
@@ -142,6 +148,8 @@ class DataSection(Section):
     split_seed: int | None = Field(
         None, description="the seed of the cut (default: the data set's own); never the run's seed"
     )
+
+    _home = field_validator("path", "train_file", "validation_file", "test_file")(_expanded)
 
     @field_validator("encoding")
     @classmethod
@@ -419,6 +427,8 @@ class ArtifactSection(Section):
     final_model_dir: str | None = Field(
         None, description="another directory that gets merged model, labels, and the adapter"
     )
+    _home = field_validator("runs_dir", "final_model_dir")(_expanded)
+
     save_bin: bool = Field(
         False, description="there also adapter_model.bin and pytorch_model.bin, the old names"
     )
