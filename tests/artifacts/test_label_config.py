@@ -41,6 +41,13 @@ def test_what_names_no_order_is_refused(id2label: object, reason: str) -> None:
         label_names({"id2label": id2label})
 
 
+def test_the_same_names_in_another_order_are_refused_and_other_names_are_not() -> None:
+    with pytest.raises(ValueError, match=r"label2id is .* where id2label says"):
+        label_names({**ORDINARY, "label2id": {"good": 0, "bad": 1}})
+    for label2id in ({"good": "1", "bad": 0}, {"LABEL_0": 1, "LABEL_1": 0}, None):
+        assert label_names({**ORDINARY, "label2id": label2id}) == ("bad", "good")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

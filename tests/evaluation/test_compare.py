@@ -386,3 +386,16 @@ def test_an_artifact_is_no_place_for_a_comparison(
         refused = compare(made.a, made.b, "--output_dir", place)
         assert_refused(refused, USAGE, f"lies in the artifact {artifact / 'model'}")
         assert compare(made.a, made.b).exit_code == 0, "their hallmarks still hold"
+
+
+def test_training_rows_with_a_label_of_their_own_teach_no_baseline(
+    compare: Callable[..., Result], made: Place
+) -> None:
+    Path("data").mkdir()
+    strange = "".join(f"odd {number},martian\n" for number in range(4))
+    for split, more in (("train", strange), ("test", "")):
+        Path(f"data/{split}.csv").write_text(rows_csv(len(split), rows=30) + more)
+    done = compare(made.a, made.b, "--data_path", "data", "--output_dir", "out")
+    assert done.exit_code == 0, done.stderr
+    assert "labels the artifact does not know: 'martian'" in " ".join(done.output.split())
+    assert len(results(Path("out"))["a"]["baselines"]) == 2

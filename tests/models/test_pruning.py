@@ -21,7 +21,7 @@ from tests.classifiers_for_tests import (
 )
 from tests.models_for_tests import TEXTS, tiny_bert, tiny_llama
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, ConvBertConfig
 
 from textassay.config.schema import ModelSection
 from textassay.data.prompt import Prompt
@@ -229,4 +229,15 @@ def test_another_structure_is_refused() -> None:
     with torch.device("meta"):
         model = T5ForSequenceClassification(T5Config(num_layers=1, num_decoder_layers=1))
     with pytest.raises(UsageError, match="this model has others"):
+        sizes_of(model)
+
+
+def test_attention_with_weights_that_no_part_names_is_refused() -> None:
+    """Convolutions over heads would be cut at the wrong places, or end in a traceback."""
+    config = ConvBertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, embedding_size=32, head_ratio=2, conv_kernel_size=3,
+    )  # fmt: skip
+    model = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(UsageError, match="convbert: heads and units are known in layers like"):
         sizes_of(model)

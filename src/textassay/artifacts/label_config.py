@@ -35,7 +35,21 @@ def label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
         raise ValueError(f"id2label has a label without a name: {names}")
     if len(set(ordered)) < len(ordered):
         raise ValueError(f"id2label gives two labels the same name: {list(ordered)}")
+    _refuse_contradiction(config.get("label2id"), ordered)
     return ordered
+
+
+def _refuse_contradiction(label2id: Any, names: tuple[str, ...]) -> None:
+    """ValueError where `label2id` has the same names in another order.
+
+    Other names are left over from before the labels were named, and say nothing.
+    """
+    if not isinstance(label2id, Mapping) or {*map(str, label2id)} != {*names}:
+        return
+    ids = {str(name): str(index) for name, index in label2id.items()}  # some write text
+    if any(ids[name] != str(index) for index, name in enumerate(names)):
+        told = f"label2id is {str(dict(label2id))[:150]} where id2label says {str(names)[:150]}"
+        raise ValueError(told)
 
 
 def unsupported_problem(config: Mapping[str, Any]) -> str | None:

@@ -151,9 +151,11 @@ def evaluate(
 def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> tuple[list[Baseline], list[str]]:
     """The baselines on the rows of `tuned`, and a note on each that cannot be fitted.
 
-    They learn from `train` alone.
+    They learn from `train` alone, and from rows of the artifact's own labels; rows of others are
+    left out, and a note says so.
     """
     count = len(tuned.labels)
+    train, strange = _of_known_labels(train, tuned.labels)
     train_ids = np.array(tuned.labels.ids(train["label"].to_pylist()))
     texts, own = train["text"].to_pylist(), tuned.table["text"].to_pylist()
     kinds: dict[str, Callable[[], np.ndarray]] = {
@@ -161,7 +163,7 @@ def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> tuple[list[Bas
         "majority": lambda: majority(train_ids, len(own), count),
     }
     level, resamples = tuned.settings.confidence, tuned.settings.bootstrap_samples
-    baselines, notes = [], []
+    baselines, notes = [], strange
     for name, fit in kinds.items():
         try:
             logits = fit()
@@ -173,6 +175,21 @@ def compare_with_baselines(tuned: Evaluation, train: pa.Table) -> tuple[list[Bas
         scores = score(tuned.truth, logits, level, resamples)
         baselines.append(Baseline(name, scores, ahead, predicted))
     return baselines, notes
+
+
+def _of_known_labels(train: pa.Table, labels: LabelMap) -> tuple[pa.Table, list[str]]:
+    """The training rows whose label the artifact knows, and a note on those that are left out."""
+    names = train["label"].to_pylist()
+    known = [name in labels.label2id for name in names]
+    if all(known):
+        return train, []
+    others = sorted({name for name, is_known in zip(names, known, strict=True) if not is_known})
+    listed = ", ".join(map(repr, others[:10]))
+    note = (
+        f"The baselines do not learn from {known.count(False):,} of the {len(names):,} training "
+        f"rows, whose labels the artifact does not know: {listed}."
+    )
+    return train.filter(pa.array(known)), [note]
 
 
 def stamped_figures(rows: int, scores: Mapping[str, Score]) -> dict[str, Any]:

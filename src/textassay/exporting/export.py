@@ -79,7 +79,7 @@ def _merge(shipped: Shipped, target: Path, rows: ProofRows, save_bin: bool) -> N
             f"--to merged: {shipped.folder} is no adapter but a {shipped.loaded.kind}; plain "
             "transformers loads a model as it is."
         )
-    publish_merged(shipped.folder, target, shipped.base, save_bin=save_bin)
+    publish_merged(shipped.folder, target, shipped.base, save_bin=save_bin, texts=rows.texts)
     own = shipped.loaded.logits(shipped.loaded.ids(rows.texts))
     merged = logits_in_fresh_process(target, rows.texts)
     tell(f"merged     {target} ({Parity.of(merged, own)} with the adapter's)")

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+# These compute something else with segments of 0 than without any.
+ASSUME_NONE = {"xlnet", "xlm", "flaubert"}
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -20,6 +23,11 @@ class Segments:
     before: tuple[int, ...]
     text: int
     after: tuple[int, ...]
+
+    @property
+    def are_all_0(self) -> bool:
+        """Whether they are what most models assume where none are given."""
+        return not any((*self.before, self.text, *self.after))
 
     def of(self, mask: torch.Tensor) -> torch.Tensor:
         """`token_type_ids` for an attention mask of shape [rows, length]; 0 for padding."""
@@ -34,12 +42,12 @@ class Segments:
 
 
 def segments_of(tokenizer: Any) -> Segments | None:
-    """The segments that a tokenizer gives a text; None where all are 0, as a model assumes."""
+    """The segments that a tokenizer gives a text; None where it gives none."""
     if "token_type_ids" not in tokenizer.model_input_names:
         return None
     encoded = tokenizer("a text", return_special_tokens_mask=True)
     segments, special = encoded["token_type_ids"], encoded["special_tokens_mask"]
-    if not any(segments) or all(special):
+    if all(special):
         return None
     start, end = special.index(0), len(special) - special[::-1].index(0)
     return Segments(tuple(segments[:start]), segments[start], tuple(segments[end:]))
@@ -58,7 +66,7 @@ def bind_to_mask(model: Any, tokenizer: Any = None) -> None:
     if hasattr(model, "score") and "position_ids" in takes:
         backbone.register_forward_pre_hook(_add_positions, with_kwargs=True)
     segments = segments_of(tokenizer) if tokenizer and "token_type_ids" in takes else None
-    if segments:
+    if segments and not (segments.are_all_0 and model.config.model_type not in ASSUME_NONE):
         hook = partial(_add_segments, segments)
         backbone.register_forward_pre_hook(hook, with_kwargs=True)
     if _looks_for_pad_token(model):

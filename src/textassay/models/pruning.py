@@ -221,7 +221,22 @@ def _has_parts(layers: nn.ModuleList, parts: Parts) -> bool:
             return False
         return True
 
-    return len(layers) > 0 and all(has(layer, name) for layer in layers for name in parts.names)
+    if not layers or not all(has(layer, name) for layer in layers for name in parts.names):
+        return False
+    return not any(_unknown_weights(layer, parts) for layer in layers)
+
+
+def _unknown_weights(layer: nn.Module, parts: Parts) -> list[str]:
+    """Modules with weights in a layer's attention that no part names, norms aside.
+
+    ConvBERT's convolutions and Longformer's global attention depend on the heads, too.
+    """
+    attention = layer.get_submodule(parts.attention)
+    known = {*parts.names} - {parts.attention}
+    names = {f"{parts.attention}.{name}".removesuffix("."): module
+             for name, module in attention.named_modules()}  # fmt: skip
+    return [name for name, module in names.items() if list(module.parameters(recurse=False))
+            and name not in known and "Norm" not in type(module).__name__]  # fmt: skip
 
 
 def _library_can_say(config: Any, sizes: Sizes) -> bool:

@@ -80,6 +80,8 @@ from textassay.training.zero import leave_deepspeed
 from textassay.training.zero_trainer import MovementCheck, ZeroTrainer
 
 TRAIN_RESULTS = "train_results.json"
+# Validation rows that hold the saved model to the trained one, where the hallmark keeps none.
+COMPARED_ROWS = 16
 
 
 def carry_out(run: Run) -> None:
@@ -312,7 +314,8 @@ def _publish(
 
     def check(loaded: Loaded) -> None:
         if not setup.is_zero:
-            refuse_disagreement(setup.model, loaded, texts, setup.precision)
+            compared = texts or _validation_texts(setup, COMPARED_ROWS)
+            refuse_disagreement(setup.model, loaded, compared, setup.precision)
 
     checkpoint = trained.checkpoint or newest_checkpoint(setup.run)
     texts = _probe_texts(setup)
@@ -323,8 +326,12 @@ def _publish(
 def _probe_texts(setup: Setup) -> list[str]:
     """The rows of the validation split that the hallmark keeps."""
     rows = setup.run.job.evaluation.probe_rows
-    validation = setup.dataset.splits["validation"]
-    return sample(validation, rows, 0)["text"].to_pylist() if rows else []
+    return _validation_texts(setup, rows) if rows else []
+
+
+def _validation_texts(setup: Setup, rows: int) -> list[str]:
+    texts: list[str] = sample(setup.dataset.splits["validation"], rows, 0)["text"].to_pylist()
+    return texts
 
 
 def _evaluate(setup: Setup, loaded: Loaded, split: str) -> Evaluation:

@@ -54,9 +54,9 @@ def examine_labels(
     if problem:
         diagnosis.wrong(f"{CONFIG}: {problem}.", "Use a model that chooses one of several labels.")
     if not _is_inverse(config.label2id, names):
-        diagnosis.wrong(
+        diagnosis.note(
             f"{CONFIG}: label2id is {config.label2id} where id2label is {config.id2label}.",
-            ONE_ORDER,
+            "Here id2label counts; for other programs write the same names into both.",
         )
     _compare_mapping(folder / MAPPING, names, diagnosis)
     if hallmark is not None and hallmark["labels"] != names:
