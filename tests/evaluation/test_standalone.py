@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+import yaml
 from click.testing import Result
 from safetensors.torch import load_file, save_file
 from tests.commands_for_tests import assert_refused, script
@@ -159,6 +160,26 @@ def test_other_rows_are_a_file_used_whole(
     assert (
         "of the 21 rows compared here have a text that stands in the training rows" in done.stdout
     )
+
+
+def test_other_rows_are_read_by_the_columns_of_the_run(
+    evaluate: Callable[..., Result], made: Place, tmp_path: Path
+) -> None:
+    """Also where columns of the usual names hold something else."""
+    config = yaml.safe_load((made.a / "config.yaml").read_text())
+    config["data"] |= {"text_column": "body", "label_column": "grade"}
+    (made.a / "config.yaml").write_text(yaml.safe_dump(config))
+    plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
+    lines = rows_csv(7, rows=21).splitlines()
+    plain.write_text("\n".join(lines))
+    more = ["body,grade,text,label", *(f"{line},nothing,{LABELS[0]}" for line in lines[1:])]
+    other.write_text("\n".join(more))
+    for file in (plain, other):  # the first has none of the run's columns
+        done = evaluate(made.a / "model", "--data_path", file, "--output_dir", file.stem)
+        assert done.exit_code == 0, done.output
+    assert figures(Path("plain"))["test_accuracy"] == figures(Path("other"))["test_accuracy"]
+    truths = [figures(Path(file.stem))["test_log_loss"] for file in (plain, other)]
+    assert truths[0] == truths[1]
 
 
 def test_what_carries_no_hallmark_is_said_and_not_refused(

@@ -19,6 +19,10 @@ LOOKED_AT = 200
 FREE_WORDS = 3
 
 
+class MissingColumnError(DataError):
+    """A file has no column of the name that was told."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """The names of the two columns that count."""
@@ -109,7 +113,7 @@ def _find(file: str, names: list[str], role: str, told: str | None, known: tuple
     if told is not None:
         if told not in names:
             near = nearest(told, names) if len(names) <= SHOWN else f"it has {_listed(names)}"
-            raise DataError(f"{file}: has no column {told[:40]!r}; {near[:300]}")
+            raise MissingColumnError(f"{file}: has no column {told[:40]!r}; {near[:300]}")
         return told
     if role in names:
         return role

@@ -15,6 +15,7 @@ from textassay.config.runs import CONFIG, artifact_in
 from textassay.config.schema import DataSection, ModelSection
 from textassay.console import warn
 from textassay.data.catalog import read_entry
+from textassay.data.columns import MissingColumnError
 from textassay.data.labels import LabelMap
 from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import overlap
@@ -158,14 +159,21 @@ def _what_it_is(source: Source, built: BuiltClassifier, labels: LabelMap) -> tup
 def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -> Selection:
     """The rows that `data` names, else a split (test) of what `tuned` was trained on.
 
-    A single file is used whole. Raises UsageError where nothing says which rows, DataError where
-    they cannot be used or have labels that the artifact does not know.
+    A single file is used whole. Where a run was told its columns, they are taken from other rows
+    that have them, too, unless `data` names its own. Raises UsageError where nothing says which
+    rows, DataError where they cannot be used or have labels that the artifact does not know.
     """
     if data is None and tuned.run is None:
         raise UsageError(
             f"{tuned.folder}: stands in no run ({CONFIG} is not beside it), so its test rows are "
             "not known; name a run's directory, or rows with --data_path or --data_name."
         )
+    columns = _columns_of_run(data, tuned.run)
+    if data is not None and columns:
+        try:
+            return select_rows(tuned, data.model_copy(update=columns), split)
+        except MissingColumnError:
+            pass
     section = as_trained(data, tuned.run)
     model = trained_on(tuned.folder) if data else None
     if data is not None and data.path and os.path.isfile(data.path):  # noqa: PTH113 (long names)
@@ -187,6 +195,14 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
         )
     _refuse_strange_labels(selection.table, tuned)
     return selection
+
+
+def _columns_of_run(data: DataSection | None, run: StoredRun | None) -> dict[str, str]:
+    """The columns that the run was told and `data` leaves open."""
+    if data is None or run is None:
+        return {}
+    told = {"text_column": run.data.text_column, "label_column": run.data.label_column}
+    return {key: name for key, name in told.items() if name and getattr(data, key) is None}
 
 
 def as_trained(data: DataSection | None, run: StoredRun | None) -> DataSection:
