@@ -80,7 +80,7 @@ def test_a_text_of_5_mb_is_answered_and_said_to_be_cut(model, classifier):
     write_table(Path("in.jsonl"), {"text": ["short", long]})
     result = predict(model, "--input", "in.jsonl", "--output", "out.parquet")
     done(result)
-    assert "cut off where they fill all that the model reads: 1 texts" in result.stderr
+    assert "cut off where they fill all that the model reads: 1 text" in result.stderr
     assert read_file(Path("out.parquet")).columns["text"][1].as_py() == long
     assert predicted_in(Path("out.parquet"))[1] == classifier.predict(long[:1000])["label"]
 

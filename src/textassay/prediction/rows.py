@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from textassay.console import counted
 from textassay.data.cells import MISSING, kind_of_value, text_of_value
 from textassay.data.clean import SHOWN
 from textassay.data.columns import find_text_column, joined_text, note_unread
@@ -101,10 +102,13 @@ def open_source(
     count = bad_rows = 0
     bad: list[BadRow] = []
     missing: list[int] = []
+    empty: list[int] = []
     for row in (row for window in windows() for row in window.rows):
         read, problem = text_of(row, text)
         if read.strip() in MISSING:
             missing.append(row.line)
+        if not problem and not read.strip():
+            empty.append(row.line)
         if problem and bad_rows < SHOWN:
             bad.append(BadRow(str(path), row.line, problem))
         count += 1
@@ -115,6 +119,11 @@ def open_source(
         notes.append(
             f"{len(missing):,} of the texts read NaN, None or NULL, which programs write for "
             f"none (first on line {missing[0]}); they are answered as texts"
+        )
+    if empty:
+        notes.append(
+            f"{counted(len(empty), 'text')} without a character (first on line {empty[0]}): "
+            "answered like any other, which says nothing"
         )
     return Source(path, names, text, count, windows, schema, bad, bad_rows, notes)
 
