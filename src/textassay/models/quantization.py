@@ -161,6 +161,12 @@ def dequantized(model: Any, plain: Any) -> Any:
     finally:
         transformers.logging.set_verbosity(before)
     model.is_loaded_in_4bit = False  # the library forgets to say so
+    # How packed weights on disk became layers, which saving would turn back.
+    from_packed = getattr(model, "_weight_conversions", None)
+    if from_packed:
+        model._weight_conversions = [
+            one for one in from_packed if "4bit" not in str(getattr(one, "operations", "")).lower()
+        ]
     for name, module in plain.named_modules():
         linear = model.get_submodule(name)
         if isinstance(module, Conv1D) and isinstance(linear, nn.Linear):
