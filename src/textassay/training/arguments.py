@@ -1,6 +1,7 @@
 """transformers' TrainingArguments out of a run."""
 
 import math
+import os
 import warnings
 
 import torch
@@ -11,6 +12,7 @@ from transformers.training_args import OptimizerNames
 from textassay.config.names import nearest
 from textassay.config.runs import Run
 from textassay.config.trainer_fields import FIXED
+from textassay.console import warn
 from textassay.errors import UsageError, first_line
 from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES
 from textassay.training.ranks import init_process_group
@@ -23,6 +25,16 @@ PASSED_ON = ("remove_unused_columns", "restore_callback_states_from_checkpoint",
              "logging_nan_inf_filter")  # fmt: skip
 # The library's own default, in seconds.
 DDP_TIMEOUT = 1800
+# With these `accelerate launch` chooses how weights are sharded. They stay in a shell, or in a job
+# that calls a script of ours; which launcher shards is ours to choose.
+LEFTOVERS = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
+
+
+def ignore_leftovers() -> None:
+    """Take variables of `accelerate launch` out of the environment, and say which were set."""
+    for name in LEFTOVERS:
+        if os.environ.pop(name, "").lower() in ("1", "true", "yes", "y", "on", "t"):
+            warn(f"{name} is set and ignored: of the launchers only train_deepspeed.py shards")
 
 
 def training_arguments(run: Run, device: torch.device, precision: str) -> TrainingArguments:
@@ -47,6 +59,7 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
         settings.setdefault("optim", optimizer_in_4_bits(device.type))
     if run.job.launcher != "deepspeed":  # without effect there, and refused by the library
         settings.pop("ddp_backend", None)
+        ignore_leftovers()
     else:
         forgo_compiled_kernels(device)
         settings["deepspeed"] = deepspeed_config(run.job.deepspeed, device)
