@@ -220,7 +220,7 @@ def assert_refused_at_the_end(result: Result, exit_code: int, says: str) -> None
 def test_no_head_is_ever_made_up(evaluate: Callable[..., Result], made: Place) -> None:
     done = evaluate(made.base, "--data_path", made.data, "--output_dir", "out")
     assert "base model" in done.stderr
-    assert_refused_at_the_end(done, GATE, "missing from the weights")
+    assert_refused_at_the_end(done, GATE, "the classification head is missing")
 
 
 @pytest.mark.parametrize("change", ["lost", "left over", "another label count"])
