@@ -85,7 +85,7 @@ def _list(value: Any) -> list[Any]:
         return value
     if isinstance(value, str) and value.startswith("["):
         return _list(json.loads(value))
-    if isinstance(value, str) and LISTED.fullmatch(value):
+    if isinstance(value, str) and LISTED.fullmatch(value.strip()):
         return [part.strip() for part in value.split(",") if part.strip()]
     raise ValueError
 

@@ -19,13 +19,18 @@ from pydantic import (
 )
 
 from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
+from textassay.config.method_fields import refuse_method_fields
 from textassay.config.names import as_kind, nearest, typed_fields
 from textassay.config.trainer_fields import trainer_fields
 
 # The method that models/bottleneck.py adds to PEFT.
 METHODS = {
     **PEFT_FIELDS,
-    "bottleneck": {"target_modules": "list", "bottleneck_size": "int", "modules_to_save": "list"},
+    "bottleneck": {
+        "target_modules": "list|str",
+        "bottleneck_size": "int",
+        "modules_to_save": "list",
+    },
 }
 # minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds]
 SLURM_TIME = re.compile(r"^(\d+(:\d{2}){0,2}|\d+-\d{1,2}(:\d{2}){0,2})$")
@@ -83,7 +88,9 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """pydantic would take true for 1."""
+        """pydantic would take true for 1. Nothing that is counted has more than 64 bits."""
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("is too large a number")
         field = cls.model_fields[str(info.field_name)]
         if isinstance(value, bool) and field.annotation is not bool:
             raise ValueError("must not be true or false")
@@ -229,7 +236,9 @@ class MethodSection(Section):
             raise ValueError(f"{name!r} is not a method; {nearest(name, ['full', *METHODS])}")
         fields = METHODS.get(name, {})
         extras = {key: value for key, value in given.items() if key != "name"}
-        return {"name": name, **typed_fields(extras, fields, f"method {name}")}
+        typed = typed_fields(extras, fields, f"method {name}")
+        refuse_method_fields(name, typed)
+        return {"name": name, **typed}
 
     def settings(self) -> dict[str, Any]:
         """The fields that were set for the PEFT config."""

@@ -4,10 +4,18 @@ Each of them stands in one of three tables, which a test holds to the library: i
 ELSEWHERE, or its value is FIXED, or the Trainer does what its name says within its LIMITS.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from textassay.config.limits import (
+    ANY,
+    BELOW_1,
+    FROM_0,
+    FROM_1,
+    POSITIVE,
+    Limit,
+    one_of,
+    refuse_outside,
+)
 from textassay.config.names import as_kind, nearest
 
 NO_UPLOAD = "nothing: a run uploads nothing; upload its model/ with `hf upload NAME RUN/model`"
@@ -74,23 +82,6 @@ FIXED = {
 }
 
 
-class Limit(NamedTuple):
-    """Which values are possible; `words` go on after "must be"."""
-
-    holds: Callable[[Any], bool]
-    words: str
-
-
-def one_of(*choices: Any) -> Limit:
-    """Only these values."""
-    return Limit(choices.__contains__, f"one of {', '.join(map(str, choices))}")
-
-
-ANY = Limit(lambda _: True, "anything")
-POSITIVE = Limit(lambda value: value > 0, "more than 0")
-FROM_0 = Limit(lambda value: value >= 0, "0 or more")
-FROM_1 = Limit(lambda value: value >= 1, "1 or more")
-BELOW_1 = Limit(lambda value: 0 <= value < 1, "0 or more and less than 1")
 SEED = Limit(lambda value: 0 <= value < 2**32, "between 0 and 4294967295")
 LEVEL = one_of("debug", "info", "warning", "error", "critical", "detail", "passive")
 
@@ -176,11 +167,3 @@ def refuse_other_value(key: str, value: Any, fixed: Fixed) -> None:
     """ValueError for a value that a field does not have."""
     if value is not None and value != fixed.value:
         raise ValueError(f"{key} is always {str(fixed.value).lower()}: {fixed.reason}")
-
-
-def refuse_outside(key: str, value: Any, limit: Limit) -> None:
-    """ValueError for a value that a limit excludes."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{key} must be a finite number, not {value}")
-    if not limit.holds(value):
-        raise ValueError(f"{key} must be {limit.words}, not {value!r}")

@@ -10,6 +10,7 @@ from textassay.errors import UsageError, first_line
 from textassay.models.bottleneck import register
 from textassay.models.classifier import BuiltClassifier, is_adapter, refuse_too_long
 from textassay.models.heads import LABEL_SCORING
+from textassay.models.method_modules import refuse_missing_modules, refuse_unused_patterns
 from textassay.models.peft_library import peft
 from textassay.models.source import SETTINGS_KEY
 
@@ -24,9 +25,11 @@ def attach(
     """
     if method.name == "full":
         return built.model
+    refuse_missing_modules(built.model, method.settings())
     config = peft_config(method, built.fresh, base_name, _task_of(built.model))
     config.revision = revision
     model = _put_on(built.model, config, method)
+    refuse_unused_patterns(model, method.settings())
     if getattr(config, "modules_to_save", None):
         # PEFT adds the heads' usual names, again and again.
         config.modules_to_save = list(dict.fromkeys(config.modules_to_save))

@@ -4,6 +4,7 @@ import math
 import os
 import warnings
 
+import numpy as np
 import torch
 from transformers import SchedulerType, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
@@ -14,7 +15,7 @@ from textassay.config.runs import Run
 from textassay.config.trainer_fields import FIXED
 from textassay.console import warn
 from textassay.errors import UsageError, first_line
-from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES
+from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES, point_scores
 from textassay.training.ranks import init_process_group
 from textassay.training.trying import try_settings
 from textassay.training.zero import deepspeed_config, forgo_compiled_kernels, refuse_mismatches
@@ -96,6 +97,19 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
         refuse_mismatches(arguments, run.job.deepspeed)
     try_settings(arguments, device)
     return arguments
+
+
+def refuse_undefined_metric(arguments: TrainingArguments, truth: list[int], labels: int) -> None:
+    """UsageError where no checkpoint could be the best: ROC AUC on validation rows of one label."""
+    metric = arguments.metric_for_best_model
+    if metric != "loss" and metric not in point_scores(
+        np.array(truth), np.zeros((len(truth), labels))
+    ):
+        raise UsageError(
+            f"training.metric_for_best_model: {metric} is not defined on these {len(truth)} "
+            "validation rows, which have one label alone; choose macro_f1, or other validation "
+            "rows."
+        )
 
 
 def settle_steps(arguments: TrainingArguments, fewest_steps: int, rows: int) -> list[str]:

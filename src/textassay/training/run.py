@@ -142,7 +142,7 @@ def _train(setup: Setup) -> Training:
     if run.job.training.is_zero_shot():
         return _leave_untrained(setup)
     rows = setup.rows()
-    if setup.device.type == "cpu":
+    if setup.device.type == "cpu" and not setup.arguments.torch_compile:  # either, not both
         cpu.speed_up(setup.model, setup.precision)
     with emptied_on_failure(run) if is_main() else nullcontext():
         wait_for_all()

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import torch
 import transformers
@@ -16,14 +15,18 @@ from textassay.console import counted, say, warn
 from textassay.data.encode import encode
 from textassay.data.load import Dataset, load_dataset
 from textassay.data.prompt import Prompt
+from textassay.data.token_ids import encode_texts
 from textassay.data.trained_on import TEXT_COLUMN
-from textassay.errors import UsageError
-from textassay.evaluation.metrics import point_scores
-from textassay.models.classifier import build_classifier, count_parameters
+from textassay.models.classifier import BuiltClassifier, build_classifier, count_parameters
 from textassay.models.device import describe_device, find_device, find_precision
+from textassay.models.method_modules import refuse_failing_forward
 from textassay.models.methods import attach, refuse_unmergeable
 from textassay.models.source import SETTINGS_KEY, Source, find_model
-from textassay.training.arguments import settle_steps, training_arguments
+from textassay.training.arguments import (
+    refuse_undefined_metric,
+    settle_steps,
+    training_arguments,
+)
 from textassay.training.distillation import Distillation, prepare_distillation
 from textassay.training.inputs import find_inputs, has_weights, refuse_changed_inputs
 from textassay.training.provenance import describe_run
@@ -94,7 +97,8 @@ def assemble(run: Run) -> Setup:
     inputs = find_inputs(job, dataset, None if job.distillation.student_layers else base)
     if not run.starts_again and has_weights(run.path):
         refuse_changed_inputs(run, inputs)
-    refuse_undefined_metric(arguments, dataset)
+    validation = dataset.splits["validation"]["label"].to_pylist()
+    refuse_undefined_metric(arguments, dataset.labels.ids(validation), len(dataset.labels))
     distillation = prepare_distillation(teacher, job, dataset) if teacher else None
     if not job.training.is_zero_shot():
         rows = len(dataset.splits["train"]) + (len(distillation.unlabelled) if distillation else 0)
@@ -102,18 +106,8 @@ def assemble(run: Run) -> Setup:
     transformers.set_seed(run.seed)
     template = job.data.prompt
     prompt = Prompt.from_template(template, dataset.labels.names) if template else None
-    whole = job.method.settings().get("modules_to_save") or []
     with built_whole(arguments):
-        built = build_classifier(base, dataset.labels, job.model, prompt, whole)
-        if job.data.text_column:  # so that whoever gives the model a file need not know it
-            getattr(built.model.config, SETTINGS_KEY)[TEXT_COLUMN] = job.data.text_column
-        model = attach(built, job.method, base.name, base.revision)
-    if job.launcher == "deepspeed":
-        refuse_unsaved(model)
-    if job.artifact.wants_merged():
-        refuse_unmergeable(model)
-    if job.model.load_in_4bit:
-        model.to(device)  # the Trainer leaves a quantised model where it is
+        built, model = _build_model(job, base, dataset, prompt, device)
     provenance = describe_run(run, dataset, base, inputs, device, precision)
     if distillation:
         provenance["teacher"] = distillation.describe()
@@ -125,17 +119,25 @@ def assemble(run: Run) -> Setup:
                  distillation)  # fmt: skip
 
 
-def refuse_undefined_metric(arguments: transformers.TrainingArguments, dataset: Dataset) -> None:
-    """UsageError where no checkpoint could be the best: ROC AUC on validation rows of one label."""
-    metric = arguments.metric_for_best_model
-    truth = np.array(dataset.labels.ids(dataset.splits["validation"]["label"].to_pylist()))
-    defined = point_scores(truth, np.zeros((len(truth), len(dataset.labels))))
-    if metric != "loss" and metric not in defined:
-        raise UsageError(
-            f"training.metric_for_best_model: {metric} is not defined on these {len(truth)} "
-            "validation rows, which have one label alone; choose macro_f1, or other validation "
-            "rows."
-        )
+def _build_model(
+    job: Job, base: Source, dataset: Dataset, prompt: Prompt | None, device: torch.device
+) -> tuple[BuiltClassifier, Any]:
+    """The classifier, and the model as the method tunes it. UsageError where it cannot be used."""
+    whole = job.method.settings().get("modules_to_save") or []
+    built = build_classifier(base, dataset.labels, job.model, prompt, whole)
+    if job.data.text_column:  # so that whoever gives the model a file need not know it
+        getattr(built.model.config, SETTINGS_KEY)[TEXT_COLUMN] = job.data.text_column
+    model = attach(built, job.method, base.name, base.revision)
+    if job.launcher == "deepspeed":
+        refuse_unsaved(model)
+    if job.artifact.wants_merged():
+        refuse_unmergeable(model)
+    if job.model.load_in_4bit:
+        model.to(device)  # the Trainer leaves a quantised model where it is
+    texts = dataset.splits["train"]["text"].slice(0, 1).to_pylist()
+    (ids,), _ = encode_texts(texts, built.tokenizer, job.model.max_seq_length, prompt)
+    refuse_failing_forward(model, ids, built.tokenizer.pad_token_id, job.method.name)
+    return built, model
 
 
 def _find_base(job: Job, teacher: Teacher | None) -> Source:
