@@ -46,6 +46,14 @@ def swap_labels(folder: Path) -> None:
         (folder / name).write_text(json.dumps(content))
 
 
+def swap_labels_everywhere(folder: Path) -> None:
+    swap_labels(folder)
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    content["label2id"] = {name: int(index) for index, name in content["id2label"].items()}
+    path.write_text(json.dumps(content))
+
+
 def lose_the_head(folder: Path) -> None:
     path = folder / "adapter_model.safetensors"
     kept = {name: t for name, t in load_file(path).items() if "classifier" not in name}
@@ -78,7 +86,9 @@ def scale_the_weights(folder: Path) -> None:
     [
         (flip_a_byte, False, "adapter_model.safetensors was changed"),
         (swap_labels, False, "was changed after it was stamped: labels were swapped"),
-        (swap_labels, True, "stamped with"),
+        (swap_labels, True, "label2id is"),
+        (swap_labels_everywhere, False, "was changed after it was stamped: labels were swapped"),
+        (swap_labels_everywhere, True, "stamped with"),
         (lose_the_head, False, "was changed"),
         (lose_the_head, True, "classifier"),
         (lose_a_file, False, "tokenizer_config.json is missing"),

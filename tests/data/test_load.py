@@ -1,6 +1,7 @@
 """From a data section to checked splits, on the rows that come along and on small files."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from tests.tables_for_tests import pairs_of
@@ -132,7 +133,8 @@ def test_a_section_that_names_no_data_is_refused():
 
 @pytest.mark.parametrize("path", ["nowhere.csv", "./nowhere", "/nowhere/at/all", "~/nowhere"])
 def test_a_path_that_leads_nowhere_is_not_looked_up_on_the_hub(path):
-    assert refusal(path=path) == f"{path}: there is no such file or directory."
+    found = path.replace("~", str(Path.home()))
+    assert refusal(path=path) == f"{found}: there is no such file or directory."
 
 
 def test_a_set_that_is_on_no_hub_asks_for_its_directory(monkeypatch):

@@ -166,16 +166,17 @@ def test_other_rows_are_read_by_the_columns_of_the_run(
     evaluate: Callable[..., Result], made: Place, tmp_path: Path
 ) -> None:
     """Also where columns of the usual names hold something else."""
-    config = yaml.safe_load((made.a / "config.yaml").read_text())
+    run = Path(shutil.copytree(made.a, tmp_path / "run"))
+    config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"] |= {"text_column": "body", "label_column": "grade"}
-    (made.a / "config.yaml").write_text(yaml.safe_dump(config))
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
     plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
     lines = rows_csv(7, rows=21).splitlines()
     plain.write_text("\n".join(lines))
     more = ["body,grade,text,label", *(f"{line},nothing,{LABELS[0]}" for line in lines[1:])]
     other.write_text("\n".join(more))
     for file in (plain, other):  # the first has none of the run's columns
-        done = evaluate(made.a / "model", "--data_path", file, "--output_dir", file.stem)
+        done = evaluate(run / "model", "--data_path", file, "--output_dir", file.stem)
         assert done.exit_code == 0, done.output
     assert figures(Path("plain"))["test_accuracy"] == figures(Path("other"))["test_accuracy"]
     truths = [figures(Path(file.stem))["test_log_loss"] for file in (plain, other)]

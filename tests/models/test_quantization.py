@@ -291,12 +291,12 @@ def run_in_4_bits(folder: Path, launcher: str = "lora", **given: str) -> Run:
 
 
 def test_the_optimizer_is_one_that_the_device_has(tmp_path: Path) -> None:
-    from textassay.training.arguments import training_arguments
+    from textassay.training.arguments import optimizer_in_4_bits, training_arguments
 
     cpu = torch.device("cpu")
     run = run_in_4_bits(tmp_path)
     assert training_arguments(run, cpu, "fp32").optim == "adamw_torch"
-    assert training_arguments(run, torch.device("cuda"), "fp32").optim == "paged_adamw_8bit"
+    assert optimizer_in_4_bits("cuda") == "paged_adamw_8bit"
     named = run_in_4_bits(tmp_path, **{"training.optim": "sgd"})
     assert training_arguments(named, cpu, "fp32").optim == "sgd"
 

@@ -284,7 +284,7 @@ def test_a_precision_that_the_run_would_refuse_is_refused(base_of: Base) -> None
 
 
 def test_what_the_job_cannot_build_is_refused_as_the_run_would(base_of: Base) -> None:
-    with pytest.raises(UsageError, match=r"target_modules .*nowhere.*linear modules end in"):
+    with pytest.raises(UsageError, match=r"target_modules: .*nowhere.*linear modules end in"):
         model_of(job_on(base_of("bert"), "lora", method__target_modules=["nowhere"]))
     with pytest.raises(UsageError, match=r"max_seq_length: 999 is more than the 64 positions"):
         model_of(job_on(base_of("bert"), model__max_seq_length=999))

@@ -159,8 +159,8 @@ def _label_change(file: Path, stamped: list[str]) -> str | None:
     if file.name not in ("config.json", "label_mapping.json"):
         return None
     try:
-        names = list(label_names(read_json(file)))
-    except (ValueError, AttributeError):
+        names = list(label_names({"id2label": read_json(file)["id2label"]}))
+    except (ValueError, KeyError, TypeError):
         return None
     if names == stamped:
         return None
