@@ -1,10 +1,12 @@
 """What a process says when it ends."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from textassay import console
 from textassay.console import counted, reports_errors
@@ -88,3 +90,15 @@ def test_a_script_of_one_checkout_does_not_run_the_package_of_another(tmp_path):
 )  # fmt: skip
 def test_one_row_is_no_rows(number: int, noun: str, said: str) -> None:
     assert counted(number, noun) == said
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 79, 80, 120])
+def test_no_figure_of_a_table_is_broken_in_two(width: int) -> None:
+    cells = ["seed 123", "0.553 [0.484, 0.619]", "0.554 [0.482, 0.614]", "1.117"]
+    made = console.table("quickstart", ["", "accuracy", "macro_f1", "log_loss"], [cells, cells])
+    terminal = Console(width=width, record=True, file=io.StringIO())
+    terminal.print(made)
+    said = terminal.export_text()
+    assert all(said.count(cell) == 2 for cell in cells), said
+    assert max(map(len, said.splitlines())) <= width
+    assert said.count("accuracy") == (1 if width >= 79 else 2)

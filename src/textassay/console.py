@@ -86,13 +86,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> "Table":
-    """A plain table: the first column left, all others right."""
-    from rich import box
-    from rich.table import Table
+    """A plain table: the first column left, all others right; in a narrow terminal, its rows."""
+    from textassay.tables import FittingTable
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    made = FittingTable(title, list(columns))
     for row in rows:
         made.add_row(*row)
     return made
