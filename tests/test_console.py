@@ -38,6 +38,36 @@ def test_a_second_signal_does_not_cut_the_last_word() -> None:
     assert done.stderr == "error: stopped by SIGUSR1 at step 3.\n"
 
 
+# Locks that processes share are kept in /dev/shm; nothing else is full.
+SHARING = """
+import multiprocessing, sys
+from textassay.console import reports_errors
+
+@reports_errors
+def main():
+    multiprocessing.Lock()
+
+sys.argv = ["/no/checkout/script.py"]
+main()
+"""
+WITHOUT_SHARED_MEMORY = (
+    "mount -t tmpfs -o size=4k none /dev/shm && (cat /dev/zero > /dev/shm/full 2>/dev/null; "
+    '"$0" -c "$1")'
+)
+
+
+def test_shared_memory_that_is_full_is_not_called_a_full_disk() -> None:
+    command = ["unshare", "--mount", "sh", "-c", WITHOUT_SHARED_MEMORY, sys.executable, SHARING]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if done.returncode and "error: " not in done.stderr:
+        pytest.skip(f"a mount of one's own needs root: {done.stderr.strip()}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: /dev/shm, the memory that processes share, is full; give")
+
+
 MAIN, OTHER = "the model does not fit.", "process 1: another process of this run has ended."
 
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,8 @@ SECONDS_FOR_THE_FIRST = 10
 SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_content_width": 110}
 # The exit code after an interrupt from the keyboard, as shells count signals.
 INTERRUPTED = 130
+# With less of it in bytes, shared memory is what is full.
+ROOM_IN_SHARED_MEMORY = 1 << 20
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -150,12 +153,25 @@ def _quiet_imports() -> None:
 
 
 def _explain(error: OSError) -> str:
+    if error.errno == errno.ENOSPC and not error.filename and _shared_memory_is_full():
+        return (
+            "/dev/shm, the memory that processes share, is full; give the container more (docker "
+            "run --shm-size=1g), or start fewer processes (--dataloader_num_workers 0)."
+        )
     where = error.filename or "a file"
     if error.errno in DISK_ERRORS:
         what = os.strerror(error.errno or 0).lower()
         elsewhere = "free space, or write elsewhere (--output_dir, --output)"
         return f"{where}: cannot be written ({what}); {elsewhere}."
     return f"{where}: {str(error.strerror or error).lower()}."
+
+
+def _shared_memory_is_full() -> bool:
+    """Locks and tensors that processes share lie there; what they raise names no file."""
+    try:
+        return shutil.disk_usage("/dev/shm").free < ROOM_IN_SHARED_MEMORY
+    except OSError:
+        return False
 
 
 def _fail(message: str, exit_code: int) -> None:
