@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from textassay.config.reading_flags import reading_options
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 
-FILE = click.Path(path_type=Path)
+FILE = UserPath()
 LABEL_TYPES = click.Choice(["auto", "category", "number"])
 CONFLICTS = click.Choice(["keep", "drop", "majority"])
 

@@ -6,12 +6,13 @@ from typing import Any
 import click
 
 from textassay.config.reading_flags import label_options, reading_options
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 
 
 @click.command(context_settings=SPELLING)
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path), required=False)
+@click.argument("a", type=UserPath())
+@click.argument("b", type=UserPath(), required=False)
 @click.option("--split", type=click.Choice(["test", "validation"]), help="[default: test]")
 @click.option("--data_path", help="other rows: a file (used whole), a directory or a hub name")
 @click.option("--data_name", help="other rows: a data set of data/catalog, by its name")
@@ -20,7 +21,7 @@ from textassay.console import SPELLING, reports_errors
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--batch_size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--base_model_path", help="the adapters' base, where it moved")
-@click.option("--output_dir", type=click.Path(path_type=Path), help="where to write the files")
+@click.option("--output_dir", type=UserPath(), help="where to write the files")
 @click.option("--force", is_flag=True, help="replace a comparison that is there")
 @reading_options
 @label_options

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors, tell
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = UserPath()
 DTYPES = click.Choice(["float32", "bfloat16", "float16"])
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import click
 
 from textassay.config.reading_flags import label_options, reading_options
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 from textassay.stopping import heeding_signals
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = UserPath()
 
 
 @click.command(context_settings=SPELLING)

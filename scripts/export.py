@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from textassay.config.reading_flags import label_options, reading_options
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 
 FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
@@ -14,9 +15,7 @@ FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
 @click.command(context_settings=SPELLING)
 @click.argument("model")
 @click.option("--to", "form", type=FORMS, required=True, help="what to make")
-@click.option(
-    "--output_dir", type=click.Path(path_type=Path), help="[default: in the run, or beside]"
-)
+@click.option("--output_dir", type=UserPath(), help="[default: in the run, or beside]")
 @click.option("--base_model_path", help="an adapter's base, where it moved")
 @click.option(
     "--data_path", help="rows to compare and judge on [default: the run's validation rows]"

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from textassay.config.flags import batch_options
+from textassay.config.user_path import UserPath
 
 
 def plan(
@@ -37,7 +38,7 @@ main.params += [
     click.Option(["--world_size"], type=click.IntRange(min=1),
                  help="processes [default: as many as the launcher starts]"),
     click.Option(["--measure"], is_flag=True, help="take a few steps here, to tell the time"),
-    click.Option(["--json", "json_file"], type=click.Path(path_type=Path, allow_dash=True),
+    click.Option(["--json", "json_file"], type=UserPath(allow_dash=True),
                  help="write the plans as JSON; - prints them instead"),
 ]  # fmt: skip
 

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from textassay.config.reading_flags import reading_options
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 
-FILE = click.Path(path_type=Path, allow_dash=True)
+FILE = UserPath(allow_dash=True)
 AT_LEAST_0, SHARE = click.IntRange(min=0), click.FloatRange(0, 1)
 BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 
@@ -27,7 +28,7 @@ BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 @click.option("--top_k", type=AT_LEAST_0, help="only so many labels with their probabilities")
 @click.option("--threshold", type=SHARE, help="answer `abstain` below this probability")
 @click.option("--prefix", default="", help="put before the names of what is answered")
-@click.option("--backend", type=BACKENDS, help="which artifact of a run answers [default: model]")
+@click.option("--backend", type=BACKENDS, help="a run's artifact [default: the fastest]")
 @click.option("--base_model_path", help="the base of an adapter, where it moved")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all cores]")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = UserPath()
 COUNT = click.IntRange(min=1)
 SEED = click.IntRange(0, 2**32 - 1)
 POSITIVE = click.FloatRange(min=0, min_open=True)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 
 POSITIVE, AT_LEAST_0 = click.IntRange(min=1), click.IntRange(min=0)
 SECONDS = click.FloatRange(min=0, min_open=True)
 BACKENDS = click.Choice(["auto", "torch", "onnx", "onnx-int8"])
-FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+FILE = UserPath(dir_okay=False, exists=True)
 
 
 @click.command(context_settings={**SPELLING, "show_default": True})

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from textassay.config.user_path import UserPath
 from textassay.console import reports_errors, tell
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=UserPath())
 @click.option("--base_model_path", "--base-model-path", help="the adapter's base, where it moved")
 @reports_errors
 def main(folder: Path, base_model_path: str | None) -> None:

@@ -88,11 +88,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{ending}"
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> "Table":
-    """A plain table: the first column left, all others right; in a narrow terminal, its rows."""
+def table(
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[str]], of_texts: bool = False
+) -> "Table":
+    """A plain table: the first column left, all others right.
+
+    In a terminal that is too narrow, cells of texts are broken, and figures stand below each other.
+    """
     from textassay.tables import FittingTable
 
-    made = FittingTable(title, list(columns))
+    made = FittingTable(title, list(columns), of_texts)
     for row in rows:
         made.add_row(*row)
     return made

@@ -16,18 +16,19 @@ class FittingTable(Table):
     """A plain table: the first column left, all others right.
 
     Where it is wider than the terminal, each row is a block of lines, a value a line: figures that
-    are broken in two are misread.
+    are broken in two are misread. One of texts is broken.
     """
 
-    def __init__(self, title: str, columns: list[str]) -> None:
+    def __init__(self, title: str, columns: list[str], of_texts: bool) -> None:
         super().__init__(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+        self._of_texts = of_texts
         for index, column in enumerate(columns):
             self.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Any:
         """The table, or its rows as blocks."""
         natural = console.measure(self, options=options.update_width(UNLIMITED)).maximum
-        if natural <= options.max_width:
+        if self._of_texts or natural <= options.max_width:
             yield from super().__rich_console__(console, options)
         else:
             yield from self._blocks(console, options.max_width)

@@ -1,5 +1,6 @@
 """Command lines: every setting is a flag, and `--show_config` says where each value came from."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from textassay.config.flags import ALIASES, batch_options, run_options
 from textassay.config.load import flatten
 from textassay.config.schema import Job
+from textassay.config.user_path import UserPath
 
 # What people expect to be able to type, from the systems that they know.
 EXPECTED = [
@@ -273,3 +275,13 @@ def test_two_flags_that_say_two_things_of_one_setting_are_refused(given, said, l
 
 def test_two_flags_that_agree_are_one(launcher):
     assert launcher.call("--num_epochs", "2", "--num_train_epochs", "2").exit_code == 0
+
+
+@pytest.mark.parametrize("script", ["clean", "doctor", "evaluate", "predict", "verify"])
+def test_every_command_knows_the_users_home(script, monkeypatch) -> None:
+    """In --output=~/x no shell knows that ~ is the user's home."""
+    monkeypatch.setenv("HOME", "/somewhere")
+    command = importlib.import_module(f"scripts.{script}").main
+    paths = [one for one in command.params if isinstance(one.type, click.Path)]
+    assert paths and all(isinstance(one.type, UserPath) for one in paths)
+    assert paths[0].type.convert("~/x", None, None) == Path("/somewhere/x")

@@ -14,6 +14,7 @@ import numpy as np
 from textassay.artifacts.fresh_process import run_in_fresh_process
 from textassay.artifacts.label_config import label_names
 from textassay.artifacts.onnx_files import ONNX_INT8, onnx_kind
+from textassay.config.user_path import UserPath
 from textassay.console import counted, reports_errors, tell
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file, write_json
@@ -252,7 +253,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=UserPath())
 @click.option("--base_model_path", "--base-model-path", help="the adapter's base, where it moved")
 @reports_errors
 def main(folder: Path, base_model_path: str | None) -> None:

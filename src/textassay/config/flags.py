@@ -9,6 +9,7 @@ import click
 
 from textassay.config.aliases import ALIASES, PRECISION_FLAGS, keys_of_flags
 from textassay.config.flag_table import FLAGS
+from textassay.config.user_path import UserPath
 from textassay.console import SPELLING, reports_errors
 from textassay.errors import UsageError
 from textassay.stopping import heeding_signals
@@ -173,16 +174,8 @@ def _command(callback: Callable[..., None], doc: str | None) -> click.Command:
     )
 
 
-class UserPath(click.Path):
-    """A path in which `~` is the user's home: in --output_dir=~/x no shell says so."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The path, not looked at yet."""
-        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 (it may fail)
-
-
 def _path() -> click.Path:
-    return UserPath(path_type=Path)
+    return UserPath()
 
 
 def _setting_options() -> list[click.Option]:
@@ -267,4 +260,4 @@ def _print_settings(settings: list["Setting"]) -> None:
     from textassay.console import out, table
 
     rows = [(s.key, escape(str(s.value)), escape(s.source)) for s in settings]
-    out().print(table("configuration", ["setting", "value", "source"], rows))
+    out().print(table("configuration", ["setting", "value", "source"], rows, of_texts=True))

@@ -170,6 +170,6 @@ def print_report(done: dict[str, Any], output: Path) -> None:
     lines.append(["written", f"{done['written']:,}", escape(str(output))])
     for label, rows in done["labels"].items():
         lines.append([f"label {escape(label)}", f"{rows['after']:,}", f"of {rows['before']:,}"])
-    made = table(escape(done["file"]), ["", "rows", "for example"], lines)
+    made = table(escape(done["file"]), ["", "rows", "for example"], lines, of_texts=True)
     made.columns[2].justify = "left"
     out().print(made)
