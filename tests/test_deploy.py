@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests import fork_server
+from tests.commands_for_tests import ALLOW_UNLEARNED
 
 from textassay.files import project_root
 
@@ -48,7 +49,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": f"{Path(forked).parent}:{os.environ['PATH']}",
         "HOME": str(folder), "TEXTASSAY_PYTHON": forked, "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1", ALLOW_UNLEARNED: "true",
     }  # fmt: skip
 
 

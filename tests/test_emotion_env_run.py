@@ -16,7 +16,7 @@ import torch
 import transformers
 from peft import PeftModel
 from safetensors.torch import load_file
-from tests.commands_for_tests import Command, command, go_offline
+from tests.commands_for_tests import ALLOW_UNLEARNED, Command, command, go_offline
 from tests.config.test_emotion_env import DOCUMENTED
 from tests.fork_server import python
 from tests.models_for_tests import tiny_bert
@@ -107,7 +107,7 @@ def carry_out(folder: Path, *arguments: str) -> Done:
     """A command as a user types it, with decoys in its environment."""
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(folder), "TEXTASSAY_PYTHON": python(),
-        "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **DECOYS,
+        "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", ALLOW_UNLEARNED: "true", **DECOYS,
     }  # fmt: skip
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr

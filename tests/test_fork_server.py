@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.commands_for_tests import ALLOW_UNLEARNED
 from tests.fork_server import LIKE_THE_SERVER, python
 from tests.serving.tiny_onnx import tiny_onnx
 
@@ -24,7 +25,8 @@ UNLIKE = {
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), **LIKE_THE_SERVER, **more}
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), **LIKE_THE_SERVER,
+            ALLOW_UNLEARNED: "true", **more}  # fmt: skip
 
 
 def both(folder: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:

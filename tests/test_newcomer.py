@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.commands_for_tests import ALLOW_UNLEARNED
 from tests.fork_server import python
 
 from textassay.files import project_root, read_json
@@ -26,6 +27,7 @@ def call(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProc
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "TEXTASSAY_PYTHON": python(),
+        ALLOW_UNLEARNED: "true",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }

@@ -225,7 +225,7 @@ def be_garbled(checkpoint: Path) -> None:
         (be_of_two_steps, [], DATA, "and the files of other ranks are of step"),
         (be_hostile, [], DATA, "holds more than tensors and plain values"),
         (point_nowhere, [], DATA, "names global_step77, and there is no such directory"),
-        (be_another_architecture, [], GATE, "missing from the weights"),
+        (be_another_architecture, [], GATE, "the classification head is missing"),
         (be_too_large, ["--dtype", "float16"], DATA, "1e+06, which is too large"),
         (be_garbled, [], DATA, "no model config"),
         (None, ["--merge"], USAGE, "holds a whole model, not an adapter"),

@@ -182,9 +182,9 @@ def test_one_process_trains_as_the_full_launcher_does(
     short = {**settings, "per_device_train_batch_size": 8, "num_train_epochs": 1,
              "eval_steps": 10, "lr_scheduler_type": "constant", "warmup_steps": 0}  # fmt: skip
     train(tmp_path / "zero", 1, **short, method="full")
-    from textassay.config.flags import _keys
+    from textassay.config.aliases import keys_of_flags
 
-    given = {_keys()[name]: str(value) for name, value in short.items()}
+    given = {keys_of_flags()[name]: str(value) for name, value in short.items()}
     job, _ = resolve_job(None, None, {}, given, "full")
     run_training(Run(job, 0, tmp_path / "full"))
     ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors")
@@ -267,4 +267,4 @@ def test_a_configuration_of_ones_own_is_taken(settings: dict[str, Any], tmp_path
         tmp_path / "run", 1, **{**settings, "num_train_epochs": 1, "method": "full",
                                 "deepspeed": given},
     )  # fmt: skip
-    assert "ZeRO stage 1, 1 processes" in said
+    assert "ZeRO stage 1, 1 process" in said

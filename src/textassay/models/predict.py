@@ -14,9 +14,9 @@ from textassay.models.quantization import is_quantized
 from textassay.stopping import stop_if_asked
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# So far may padding move a logit by the order of sums: in fp32, and with a base in 4 bits, which is
-# multiplied in bf16. What is taken for more costs time and changes nothing else.
-ROUNDING, ROUNDING_QUANTIZED = 1e-5, 0.1
+# So far may padding move a logit by the order of sums: in fp32, and with weights of fewer bits,
+# which are multiplied in bf16. What is taken for more costs time and changes nothing else.
+ROUNDING, ROUNDING_ROUNDED = 1e-5, 0.1
 
 # Whether a model's logits change with padding, once that was looked at.
 _sensitive: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -36,7 +36,7 @@ def compute_logits(
     one length at a time. Stopped, where a signal that is heeded has come.
     """
     model.eval()
-    device = next(model.parameters()).device
+    device = _device(model)
     found: np.ndarray | None = None
     with torch.inference_mode(), autocast(device, precision):
         for rows in _batches(model, input_ids, pad_id, batch_size):
@@ -67,7 +67,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 def _forward(model: Any, rows: Sequence[Sequence[int]], pad_id: int) -> np.ndarray:
-    device = next(model.parameters()).device
+    device = _device(model)
     batch = pad_batch(rows, pad_id)
     output = model(**{name: tensor.to(device) for name, tensor in batch.items()})
     logits: np.ndarray = output.logits.float().cpu().numpy()
@@ -105,10 +105,22 @@ def _is_sensitive(model: Any, longest: Sequence[int], shortest: Sequence[int], p
     if len(longest) == len(shortest):
         return False
     if model not in _sensitive:
-        with torch.autocast(next(model.parameters()).device.type, enabled=False):
+        rounded = _is_rounded(model)
+        with nullcontext() if rounded else torch.autocast(_device(model).type, enabled=False):
             alone = _forward(model, [shortest], pad_id)[0]
             beside = _forward(model, [shortest, longest], pad_id)[0]
-        allowed = ROUNDING_QUANTIZED if is_quantized(model) else ROUNDING
+        allowed = ROUNDING_ROUNDED if rounded else ROUNDING
         allowed *= max(1.0, float(np.abs(alone).max()))
         _sensitive[model] = not float(np.abs(alone - beside).max()) <= allowed
     return _sensitive[model]
+
+
+def _is_rounded(model: Any) -> bool:
+    """Whether weights have fewer bits than fp32, so that only autocast can compute with them."""
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return is_quantized(model) or dtypes != {torch.float32}
+
+
+def _device(model: Any) -> torch.device:
+    device: torch.device = next(model.parameters()).device
+    return device

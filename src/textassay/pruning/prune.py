@@ -6,6 +6,7 @@ pruning that was killed goes on where it was, and whatever reads a run reads thi
 """
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def prune(request: Request) -> Outcome:
         _refuse_other_pruning(original, out / PRUNED, left)
     say(f"pruning    {original.name}: {left.heads} of {before.heads} heads and {left.units} of "
         f"{before.units} units a layer are kept")  # fmt: skip
-    with preparing(run):
+    with nullcontext() if run.is_done() else preparing(run):
         _make_pruned(original, out / PRUNED, left, device)
     run_training(replace(run, force=False))
     models = {
