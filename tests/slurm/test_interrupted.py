@@ -34,6 +34,7 @@ DEAF_JOB = """#!/usr/bin/env bash
 set -Eeuo pipefail
 source slurm/common.sh
 begin "$PWD"
+export PYTHONPATH=$PWD # where deaf.py is; the current folder is not looked into
 carry_out 1 deaf
 """
 # As docs/cluster.md tells it.
