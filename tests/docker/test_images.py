@@ -126,7 +126,8 @@ def test_exit_codes(
 ) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("text,label\none,good\ntwo\n", encoding="utf-8")
-    done = run(*SEALED, "-v", f"{bad}:/work/bad.csv:ro", cpu_image, *command)
+    sealed = (*SEALED, *RUNS_IN_MEMORY, "-v", f"{bad}:/work/bad.csv:ro")
+    done = run(*sealed, cpu_image, *command)
     assert done.returncode == code, done.stderr
     assert says in done.stderr and "Traceback" not in done.stderr
 

@@ -12,6 +12,7 @@ from textassay.config.schema import DeepspeedSection, Job
 from textassay.errors import UsageError
 from textassay.training import extras, ranks
 from textassay.training.launch import count_processes
+from textassay.training.trainer import _own_numbers
 from textassay.training.zero import deepspeed_config
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -114,3 +115,25 @@ def test_the_fingerprint_of_other_launchers_does_not_know_deepspeed(tmp_path: Pa
     before = fingerprint("deepspeed", config_file=str(given))
     given.write_text('{"a": 1}')
     assert fingerprint("deepspeed", config_file=str(given)) != before
+
+
+class _Cut(torch.nn.Parameter):
+    """A weight as ZeRO's stage 3 leaves it: a piece, here the last one, and the size of all."""
+
+    ds_numel = 5
+
+
+def test_what_pads_the_last_piece_of_a_weight_is_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is memory that nothing has filled, and may look like a number that is none."""
+    weight = _Cut(torch.empty(0))
+    weight.ds_tensor = torch.tensor([1.0, 2.0, float("nan")])
+    monkeypatch.setenv("RANK", "1")
+    assert _own_numbers(weight).tolist() == [1.0, 2.0]
+    monkeypatch.setenv("RANK", "0")
+    assert not _own_numbers(weight).isfinite().all()
+    monkeypatch.setenv("RANK", "2")
+    assert _own_numbers(weight).numel() == 0
+    whole = torch.nn.Parameter(torch.ones(3))
+    assert _own_numbers(whole) is whole

@@ -19,6 +19,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from textassay.artifacts.kinds import restore_weights, save_weights
 from textassay.config.schema import TrainingSection
+from textassay.console import rank
 from textassay.data.encode import NO_LABEL
 from textassay.errors import TextassayError, UsageError, first_line
 from textassay.evaluation.metrics import point_scores
@@ -190,8 +191,7 @@ class AssayTrainer(Trainer):
 
     def _refuse_lost_numbers(self, where: str) -> None:
         """TextassayError where a trained weight is infinite or no number, in any process."""
-        # ZeRO's stage 3 leaves each process a piece of a weight.
-        weights = [getattr(p, "ds_tensor", p) for p in self.model.parameters() if p.requires_grad]
+        weights = [_own_numbers(p) for p in self.model.parameters() if p.requires_grad]
         if ranks.any_of_us(not all(bool(w.isfinite().all()) for w in weights)):
             raise TextassayError(_lost(f"{where}: the weights are not numbers any more"))
 
@@ -357,6 +357,18 @@ def _reporting_full_disk(checkpoint: Path) -> Iterator[None]:
             "run go on elsewhere: copy its directory and name that with --output_dir. The same "
             "command goes on from the checkpoint before."
         ) from None
+
+
+def _own_numbers(parameter: Any) -> torch.Tensor:
+    """A weight; under ZeRO's stage 3 the piece of it that this process has.
+
+    All pieces are of one size, and nothing fills what the last one has behind the weight's end.
+    """
+    piece = getattr(parameter, "ds_tensor", None)
+    if piece is None:
+        return torch.as_tensor(parameter)
+    held = parameter.ds_numel - rank() * piece.numel()
+    return torch.as_tensor(piece.flatten()[: max(0, held)])
 
 
 def _scores(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
