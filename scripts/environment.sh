@@ -55,7 +55,7 @@ require_package() {
   install="$PYTHON -m pip install -c '$root/constraints.txt' -e '$root${extra:+[$extra]}'"
   home=$("$PYTHON" -c 'import pathlib, textassay; print(pathlib.Path(textassay.__file__).parents[2])' \
     2>/dev/null) || fail "$PYTHON has no textassay; run: $install"
-  [[ ! -f $home/train.sh || $home/src/textassay -ef $root/src/textassay ]] ||
+  [[ ! -f $home/train.sh || $home -ef $root || $home/src/textassay -ef $root/src/textassay ]] ||
     fail "$PYTHON has the textassay of another checkout, $home, and would run that; leave its" \
       "environment (deactivate), or run: $install"
 }
