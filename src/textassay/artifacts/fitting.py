@@ -89,9 +89,7 @@ def model_misfits(model: Any, info: Mapping[str, Any], stored: StoredTensors) ->
     weights = stored.file_of("")
     misfits = []
     if head:
-        misfits.append(
-            Misfit(f"{weights}: the classification head is missing ({several(head)}).", HEAD_ADVICE)
-        )
+        misfits.append(_without_head(weights, head))
     elif missing:
         what = f"{weights}: the tensor {several(missing)} is missing, which the config wants."
         misfits.append(Misfit(what, FIT_ADVICE))
@@ -104,6 +102,11 @@ def model_misfits(model: Any, info: Mapping[str, Any], stored: StoredTensors) ->
         what = f"{weights}: the tensor {several(left)} belongs to nothing in the config's model."
         misfits.append(Misfit(what, FIT_ADVICE))
     return misfits
+
+
+def _without_head(weights: str, missing: Sequence[str]) -> Misfit:
+    what = f"{weights}: the classification head is missing ({several(missing)})."
+    return Misfit(what, HEAD_ADVICE)
 
 
 def unused_keys(model: Any, unexpected: Sequence[str] | set[str]) -> set[str]:
@@ -152,9 +155,7 @@ def adapter_misfits(keys: AdapterKeys, labels: int, stored: StoredTensors) -> li
     head = [name for name in missing if not name.startswith(keys.backbone)]
     misfits = []
     if head:
-        misfits.append(
-            Misfit(f"{weights}: the classification head is missing ({several(head)}).", HEAD_ADVICE)
-        )
+        misfits.append(_without_head(weights, head))
     elif missing:
         what = f"{weights}: the tensor {several(missing)} is missing, so it would start at random."
         advice = f"Neither the base nor the adapter holds it. {ONE_TRAINING}"

@@ -11,7 +11,7 @@ from textassay.config.schema import Job
 from textassay.errors import UsageError
 
 PREFIX = "TEXTASSAY_"
-# Those that are no settings (docs/configuration.md, docs/docker.md, docs/slurm.md).
+# Those that are no settings (docs/configuration.md, docs/containers.md, docs/cluster.md).
 VARIABLES = {
     PREFIX + name
     for name in (

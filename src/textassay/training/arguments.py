@@ -24,8 +24,6 @@ CHOICES = {"optim": OptimizerNames, "lr_scheduler_type": SchedulerType}
 # Of what is fixed, what the library would do otherwise, or might.
 PASSED_ON = ("remove_unused_columns", "restore_callback_states_from_checkpoint",
              "logging_nan_inf_filter")  # fmt: skip
-# The library's own default, in seconds.
-DDP_TIMEOUT = 1800
 # With these `accelerate launch` chooses how weights are sharded. They stay in a shell, or in a job
 # that calls a script of ours; which launcher shards is ours to choose.
 LEFTOVERS = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
@@ -73,7 +71,8 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
             warnings.simplefilter("ignore")
             if run.job.launcher == "deepspeed":
                 backend = settings.get("ddp_backend") or "nccl"
-                init_process_group(backend, settings.get("ddp_timeout") or DDP_TIMEOUT)
+                timeout = settings.get("ddp_timeout") or TrainingArguments.ddp_timeout
+                init_process_group(backend, timeout)
             arguments = TrainingArguments(
                 **{
                     "output_dir": str(run.path),
