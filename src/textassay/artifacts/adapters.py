@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from textassay.artifacts.fitting import AdapterKeys, StoredTensors, adapter_keys, adapter_misfits
@@ -30,7 +28,7 @@ from textassay.models.quantization import (
     is_quantized,
     quantization_beside,
 )
-from textassay.models.source import SETTINGS_KEY, Source, find_model
+from textassay.models.source import SETTINGS_KEY, Source, find_model, shapes_in
 
 # A label count that no other layer of a model has as its width.
 ODD_COUNT = 1013
@@ -125,16 +123,10 @@ def stored_tensors(file: Path) -> StoredTensors:
     GateError where it cannot be read, or holds more than tensors.
     """
     try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as tensors:
-                names = tensors.keys()
-                shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
-        else:
-            state = torch.load(file, map_location="meta", weights_only=True)
-            shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        shapes = shapes_in(file)
     except FileNotFoundError:
         raise GateError(f"{file}: is missing; there are no weights.") from None
-    except (SafetensorError, OSError, Exception) as error:  # of torch's unpickler, of any class
+    except Exception as error:  # of torch's unpickler, of any class
         raise GateError(
             f"{file}: cannot be read; it is cut off, or holds more than tensors "
             f"({first_line(error)[:160]})."

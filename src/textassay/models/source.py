@@ -72,17 +72,21 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """{key: shape} of the weights in a folder; of safetensors only the headers are read."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in weight_files(folder):
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 (no mapping)
-                    shapes[key] = tuple(tensors.get_slice(key).get_shape())
-        else:
-            state = torch.load(file, map_location="meta", weights_only=True)
-            shapes |= {key: tuple(tensor.shape) for key, tensor in state.items()}
-    return shapes
+    """{key: shape} of the weights in a folder."""
+    return {key: shape for file in weight_files(folder) for key, shape in shapes_in(file).items()}
+
+
+def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    """{key: shape} of a file of weights; of safetensors only the header is read.
+
+    Pickles are read by torch's weights-only loader. Raises whatever the libraries raise.
+    """
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt") as tensors:
+            keys = tensors.keys()
+            return {key: tuple(tensors.get_slice(key).get_shape()) for key in keys}
+    state = torch.load(file, map_location="meta", weights_only=True)
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
 def find_model(name: str, revision: str | None = None) -> Source:
