@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 
+from textassay.console import counted
 from textassay.data.delimited import (
     ONE_COLUMN,
     Dialect,
@@ -158,10 +159,7 @@ def _unnamed_columns(dialect: Dialect) -> tuple[Dialect, list[str]]:
     unused = frozenset(unnamed) - set(filled)
     notes = []
     if unused:
-        notes.append(
-            f"{len(unused)} column{'s' if len(unused) > 1 else ''} without a name and without a "
-            "value ignored"
-        )
+        notes.append(f"{counted(len(unused), 'column')} without a name and without a value ignored")
     if filled and unnamed != [0]:  # the first is the index of a data frame
         notes.append(
             f"{rows:,} row{'s have' if rows > 1 else ' has'} something in a column without a name "
