@@ -8,14 +8,14 @@ import click
 
 from textassay.config.reading_flags import reading_options
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 
 FILE = UserPath()
 LABEL_TYPES = click.Choice(["auto", "category", "number"])
 CONFLICTS = click.Choice(["keep", "drop", "majority"])
 
 
-@click.command(context_settings=SPELLING)
+@click.command(cls=Command, context_settings=SPELLING)
 @click.argument("source", metavar="INPUT", type=FILE)
 @click.option("--output", type=FILE, required=True, help="csv, tsv, json, jsonl or parquet")
 @click.option("--text_column", help="the column that holds the text")

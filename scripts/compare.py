@@ -7,10 +7,10 @@ import click
 
 from textassay.config.reading_flags import label_options, reading_options
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 
 
-@click.command(context_settings=SPELLING)
+@click.command(cls=Command, context_settings=SPELLING)
 @click.argument("a", type=UserPath())
 @click.argument("b", type=UserPath(), required=False)
 @click.option("--split", type=click.Choice(["test", "validation"]), help="[default: test]")

@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors, tell
+from textassay.console import SPELLING, Command, reports_errors, tell
 
 FOLDER = UserPath()
 DTYPES = click.Choice(["float32", "bfloat16", "float16"])
 
 
-@click.command(context_settings=SPELLING)
+@click.command(cls=Command, context_settings=SPELLING)
 @click.argument("checkpoint", type=FOLDER)
 @click.argument("target", metavar="OUT", type=FOLDER)
 @click.option("--base_model_path", help="the base: for its config and tokenizer, or to merge into")

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 
 
-@click.command(context_settings=SPELLING)
+@click.command(cls=Command, context_settings=SPELLING)
 @click.argument("folder", metavar="DIR", type=UserPath())
 @click.option("--base_model_path", help="the adapter's base, or the config of a ZeRO checkpoint")
 @click.option("--json", "as_json", is_flag=True, help="print what was found as JSON")

@@ -7,13 +7,13 @@ import click
 
 from textassay.config.reading_flags import label_options, reading_options
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 from textassay.stopping import heeding_signals
 
 FOLDER = UserPath()
 
 
-@click.command(context_settings=SPELLING)
+@click.command(cls=Command, context_settings=SPELLING)
 @click.argument("artifacts", nargs=-1, metavar="ARTIFACT...")
 @click.option("--checkpoint_dir", help="the same as ARTIFACT")
 @click.option("--data_path", help="other rows: a file (used whole), a directory or a hub name")

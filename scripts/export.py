@@ -7,12 +7,12 @@ import click
 
 from textassay.config.reading_flags import label_options, reading_options
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 
 FORMS = click.Choice(["merged", "onnx", "onnx-int8"])
 
 
-@click.command(context_settings=SPELLING)
+@click.command(cls=Command, context_settings=SPELLING)
 @click.argument("model")
 @click.option("--to", "form", type=FORMS, required=True, help="what to make")
 @click.option("--output_dir", type=UserPath(), help="[default: in the run, or beside]")

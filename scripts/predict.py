@@ -7,14 +7,14 @@ import click
 
 from textassay.config.reading_flags import reading_options
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 
 FILE = UserPath(allow_dash=True)
 AT_LEAST_0, SHARE = click.IntRange(min=0), click.FloatRange(0, 1)
 BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 
 
-@click.command(context_settings=SPELLING)
+@click.command(cls=Command, context_settings=SPELLING)
 @click.argument("model")
 @click.option("--text", "texts", multiple=True, help="a text; may be given several times")
 @click.option("--interactive", is_flag=True, help="answer what is typed, until quit or Ctrl-D")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 
 FOLDER = UserPath()
 COUNT = click.IntRange(min=1)
@@ -13,7 +13,7 @@ SEED = click.IntRange(0, 2**32 - 1)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
-@click.command(context_settings={**SPELLING, "show_default": True})
+@click.command(cls=Command, context_settings={**SPELLING, "show_default": True})
 @click.argument("artifact", metavar="MODEL", type=FOLDER)
 @click.option("--heads", type=float, default=0.33, help="share of attention heads to take away")
 @click.option("--ffn", type=float, default=0.33, help="share of feed-forward units to take away")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 
 POSITIVE, AT_LEAST_0 = click.IntRange(min=1), click.IntRange(min=0)
 SECONDS = click.FloatRange(min=0, min_open=True)
@@ -13,7 +13,7 @@ BACKENDS = click.Choice(["auto", "torch", "onnx", "onnx-int8"])
 FILE = UserPath(dir_okay=False, exists=True)
 
 
-@click.command(context_settings={**SPELLING, "show_default": True})
+@click.command(cls=Command, context_settings={**SPELLING, "show_default": True})
 @click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
 @click.option("--host", default="127.0.0.1", help="0.0.0.0: everybody who reaches this machine")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0: any free one")

@@ -12,6 +12,44 @@ from textassay import console
 from textassay.console import counted, reports_errors
 from textassay.errors import UsageError
 
+TOKEN = "hf_" + "aB3" * 11
+
+
+@pytest.mark.parametrize("speak", [console.say, console.warn, console.alarm, console.tell])
+def test_no_token_is_printed(speak, monkeypatch) -> None:
+    written = io.StringIO()
+    for name in ("out", "err"):
+        monkeypatch.setattr(console, name, lambda: Console(file=written, width=200))
+    speak(f"the address https://me:secret@host/{TOKEN} cannot be reached")
+    assert written.getvalue().endswith("the address https://***@host/*** cannot be reached\n")
+
+
+def test_no_token_is_in_an_error(capfd) -> None:
+    @reports_errors
+    def fail() -> None:
+        raise UsageError(f"the hub refuses {TOKEN}.")
+
+    with pytest.raises(SystemExit):
+        fail()
+    said = capfd.readouterr().err
+    assert "the hub refuses ***." in said and TOKEN not in said
+
+
+@pytest.mark.parametrize("given", [["a", TOKEN], [f"--number={TOKEN}"]])
+def test_no_token_is_in_a_complaint_about_the_command_line(given) -> None:
+    import click
+    from click.testing import CliRunner
+
+    @click.command(cls=console.Command, context_settings=console.SPELLING)
+    @click.argument("one")
+    @click.option("--number", type=int)
+    def main(one: str, number: int) -> None:
+        pass
+
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 2 and "***" in result.output and TOKEN not in result.output
+
+
 # The second signal comes while the process says that the first one has stopped it.
 TOLD_TWICE = """
 import os, signal

@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from textassay.errors import TextassayError, UsageError, without_colours
+from textassay.masking import mask
 from textassay.stopping import undisturbed
 from textassay.threads import settle_threads
 
@@ -33,6 +36,19 @@ INTERRUPTED = 130
 # With less of it in bytes, shared memory is what is full.
 ROOM_IN_SHARED_MEMORY = 1 << 20
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class Command(click.Command):
+    """A command whose complaints about its command line show no token that stands there."""
+
+    def make_context(self, *args: Any, **given: Any) -> click.Context:
+        """What Click makes. click.UsageError with its message masked."""
+        try:
+            return super().make_context(*args, **given)
+        except click.UsageError as error:
+            if mask(error.message) == error.message:
+                raise
+            raise click.UsageError(mask(error.message), error.ctx) from None
 
 
 # Rich takes 20 ms to import, which `--help` should not pay for: it is imported where it is used.
@@ -56,25 +72,25 @@ def err() -> "Console":
 def tell(line: str) -> None:
     """Print one line of a result; it is never broken, so that programs can read it."""
     if rank() == 0:
-        out().print(line, markup=False, soft_wrap=True)
+        out().print(mask(line), markup=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print one line of progress."""
     if rank() == 0:
-        err().print(message, markup=False)
+        err().print(mask(message), markup=False)
 
 
 def warn(message: str) -> None:
     """Print one line that the user should not miss."""
     if rank() == 0:
-        err().print(f"note: {message}", style="yellow", markup=False)
+        err().print(f"note: {mask(message)}", style="yellow", markup=False)
 
 
 def alarm(message: str) -> None:
     """Print one line that comes before everything else there is to say."""
     if rank() == 0:
-        err().print(message, style="bold red", markup=False)
+        err().print(mask(message), style="bold red", markup=False)
 
 
 def rank() -> int:
@@ -184,9 +200,8 @@ def _fail(message: str, exit_code: int) -> None:
         time.sleep(SECONDS_FOR_THE_FIRST)
     with undisturbed():
         if not _is_said(message):
-            err().print(
-                f"error: {' '.join(without_colours(message).split())}", style="red", markup=False
-            )
+            said = " ".join(mask(without_colours(message)).split())
+            err().print(f"error: {said}", style="red", markup=False)
     raise SystemExit(exit_code)
 
 

@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from textassay.errors import TextassayError
-from textassay.temporary import private_folder
+from textassay.temporary import (
+    close_to_others,
+    is_safe_above,
+    make_private,
+    private_folder,
+)
 
+# What lies in the cache.
+CACHES = {
+    "compiled", "consolidated", "encoded", "hashes", "predict_history", "students", "teachers",
+}  # fmt: skip
 # What a directory that is being replaced is called meanwhile.
 OLD = ".old"
 # Clocks of file systems have ticks of up to two seconds.
@@ -39,26 +48,39 @@ def cache_dir() -> Path:
         return private_folder() / "cache"
 
 
-def cache_folder(name: str) -> Path:
-    """A folder in the cache, or one that lasts as long as the machine is up if it is read-only."""
-    folder = cache_dir() / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        folder = private_folder() / "cache" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+def cache_folder(name: str = "") -> Path:
+    """A folder in the cache, or the cache itself, which this user alone can read.
+
+    Where that is another user's, or cannot be written, it is one that lasts as long as the machine
+    is up.
+    """
+    root = cache_dir()
+    folder = root / name
+    with suppress(OSError):
+        if _is_own_cache(root) and (not name or make_private(folder)):
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+    folder = private_folder() / "cache" / name
+    make_private(folder)
+    return folder
+
+
+def _is_own_cache(root: Path) -> bool:
+    """Whether what is made in the cache's folder stays ours; closed to others where it is ours.
+
+    A folder that somebody has named, with other files in it, keeps its mode.
+    """
+    is_a_cache = not root.exists() or {path.name for path in root.iterdir()} <= CACHES
+    return (is_a_cache and make_private(root, holds_folders=True)) or is_safe_above(root)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """Yield a scratch path beside `path`; rename it over `path` only if the block succeeds.
 
     The scratch path may become a file or a directory. Whatever was at `path` stays untouched until
-    the new content is complete. An error of ours names `path` where it would name the scratch path,
-    which is gone by then.
+    the new content is complete. What is `private` nobody else can read. An error of ours names
+    `path` where it would name the scratch path, which is gone by then.
     """
     holder = None
     try:
@@ -66,6 +88,8 @@ def replacing(path: Path) -> Iterator[Path]:
         holder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         scratch = holder / path.name
         yield scratch
+        if private:
+            close_to_others(scratch)
         if scratch.is_dir() and path.exists():
             path.rename(holder / OLD)
         scratch.replace(path)
@@ -136,8 +160,8 @@ def sha256_remembered(path: Path) -> str:
             return str(remembered["sha256"])
     found = sha256_file(path)
     if time.time() - max(state.st_mtime, state.st_ctime) > SECONDS_TO_SETTLE:
-        with suppress(OSError):
-            write_json(memory, {"file": key, "sha256": found})
+        with suppress(OSError), replacing(memory, private=True) as scratch:
+            scratch.write_text(json.dumps({"file": key, "sha256": found}))
     return found
 
 

@@ -18,6 +18,7 @@ from textassay.config.user_path import UserPath
 from textassay.console import counted, reports_errors, tell
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file, write_json
+from textassay.masking import mask_within
 from textassay.models.processor import int8_flags
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def stamp(
         "base": base,
         "labels": list(loaded.labels.names),
         "data": data,
-        "made_by": made_by,
+        "made_by": mask_within(made_by),
         "made_from": made_from,
         "probe": {
             "texts": texts,

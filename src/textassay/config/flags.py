@@ -10,7 +10,7 @@ import click
 from textassay.config.aliases import ALIASES, PRECISION_FLAGS, keys_of_flags
 from textassay.config.flag_table import FLAGS
 from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, reports_errors
+from textassay.console import SPELLING, Command, reports_errors
 from textassay.errors import UsageError
 from textassay.stopping import heeding_signals
 
@@ -165,7 +165,7 @@ def _told_of_data(
 
 
 def _command(callback: Callable[..., None], doc: str | None) -> click.Command:
-    return click.Command(
+    return Command(
         name=None,
         callback=callback,
         help=doc,

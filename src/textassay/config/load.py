@@ -25,6 +25,7 @@ from textassay.config.runs import settings_of_teacher
 from textassay.config.schema import FULL_RATE, SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
+from textassay.masking import looks_secret
 
 BASE = "model.model_name_or_path"
 ROWS = ("data.name", "data.path", "data.train_file")  # each says which rows
@@ -74,12 +75,24 @@ def resolve_job(
             given = {key: setting for key, setting in given.items() if key not in PRECISION}
         for key, value in layer.items():
             given[key] = Setting(key, _listed(key, value), source)
+    _refuse_secrets(given)
     _apply_launcher(given, launcher)
     _apply_rate(given)
     _apply_teacher(given, job_file)
     _apply_name(given, job_file)
     job = _checked(given)
     return job, _with_defaults(job, given)
+
+
+def _refuse_secrets(given: dict[str, Setting]) -> None:
+    """Every setting is stored with the run, and some travel in the artifact."""
+    for key, setting in given.items():
+        if looks_secret(setting.value):
+            raise UsageError(
+                f"{setting.source}: {key} holds what looks like a token or a password, and "
+                "settings are kept with the run; take it out, and put it where the library that "
+                "needs it looks for it: HF_TOKEN for the hub, WANDB_API_KEY for wandb."
+            )
 
 
 def _layers_of(env_file: Path, beside_a_job: bool) -> list[tuple[str, Mapping[str, Any]]]:

@@ -67,7 +67,7 @@ def keep(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> "d
     """Write a file into the cache, whole or not at all, and map it."""
     import datasets
 
-    with replacing(path) as scratch:
+    with replacing(path, private=True) as scratch:
         write_batches(scratch, schema, batches)
     return datasets.Dataset.from_file(str(path))
 

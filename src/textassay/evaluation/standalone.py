@@ -26,10 +26,11 @@ from textassay.evaluation.folders import Request, refuse_folder, run_above, usua
 from textassay.evaluation.outputs import RESULTS, facts_of_run, write_tested
 from textassay.evaluation.report import SWITCHED_OFF, Facts
 from textassay.evaluation.stored_run import EVAL_BATCH, run_around
-from textassay.files import cache_dir, read_json, sha256_file, sha256_files
+from textassay.files import cache_folder, read_json, sha256_file, sha256_files
+from textassay.masking import mask
 from textassay.models.device import describe_device, find_device
 from textassay.models.source import find_model
-from textassay.temporary import temporary_folder
+from textassay.temporary import close_to_others, temporary_folder
 
 UNCALIBRATED = (
     "A checkpoint is not calibrated; the artifact that a run makes of it is, so log_loss, ece and "
@@ -117,12 +118,13 @@ def _loadable(identity: Identity, request: Request) -> Iterator[Path]:
     say(f"holds      {plan.summary()}")
     files = [*sorted(plan.checkpoint.folder.glob("*_states.pt")), *plan.beside]
     key = sha256_files(files).removeprefix("sha256:")[:32]
-    kept = cache_dir() / "consolidated" / key
+    kept = cache_folder("consolidated") / key
     if kept.is_dir():
         say(f"weights    consolidated before: {kept}")
         yield kept
     elif request.keep_consolidated:
         consolidate(plan, kept)
+        close_to_others(kept)
         say(f"weights    consolidated and kept: {kept}")
         yield kept
     else:
@@ -230,7 +232,7 @@ def _facts(
         title=contender.name,
         subtitle=f"{identity.title} on {selection.title}",
         notes=[f"{selection.title}: {counted(len(selection.table), 'row')}", *notes],
-        provenance={key: str(value) for key, value in origin.items() if value},
+        provenance={key: mask(str(value)) for key, value in origin.items() if value},
         calibration=_calibration(contender.loaded.temperature),
     )
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 from textassay.console import DISK_ERRORS, say, warn
 from textassay.errors import UsageError
 from textassay.files import read_json, replacing, write_json
+from textassay.temporary import make_private
 
 STATE = "state.json"
 LOCK = "lock"
@@ -97,10 +98,11 @@ def _make_own(folder: Path, output: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if not is_ours or not make_private(folder):
         raise UsageError(
-            f"{output}: its parts would be kept in {folder}, which is a link or another user's; "
-            "remove it, or name another --output."
+            f"{output}: its parts would be kept in {folder}, which is a link, another user's, or "
+            "on a file system that cannot close it to others; remove it, or name another --output."
         )
 
 

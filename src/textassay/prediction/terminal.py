@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from textassay.console import out, say, warn
 from textassay.errors import DataError
-from textassay.files import cache_dir
+from textassay.files import cache_folder
 from textassay.prediction.answers import ABSTAIN, Choices, answer
 from textassay.prediction.pipes import print_lines
+from textassay.temporary import close_to_others
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -29,6 +30,8 @@ CHINESE = (
     "明天就要考试了，我好紧张。",
 )
 QUIT = {"quit", "exit"}
+# What was typed, in the cache.
+HISTORY = "predict_history"
 BAR = 24
 LABELS_SHOWN = 10
 
@@ -104,15 +107,16 @@ def _read_history() -> Any:
     readline.set_history_length(1000)
     readline.set_auto_history(True)
     with suppress(OSError):
-        readline.read_history_file(cache_dir() / "predict_history")
+        readline.read_history_file(cache_folder() / HISTORY)
     return readline
 
 
 def _write_history(readline: Any) -> None:
     if readline is not None:
         with suppress(OSError):
-            cache_dir().mkdir(parents=True, exist_ok=True)
-            readline.write_history_file(cache_dir() / "predict_history")
+            history = cache_folder() / HISTORY
+            readline.write_history_file(history)
+            close_to_others(history)
 
 
 def shown(text: str, found: dict[str, Any], choices: Choices) -> "Text":

@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from textassay.masking import mask
+
 
 def log(event: str, **facts: Any) -> None:
     """Write one line. `event` says what happened; facts are whatever JSON can hold."""
@@ -22,10 +24,10 @@ class JsonHandler(logging.Handler):
     """Lines of libraries, the server's own among them, in the same form."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        facts = {"level": record.levelname.lower(), "message": record.getMessage()}
+        facts = {"level": record.levelname.lower(), "message": mask(record.getMessage())}
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
-            facts["error"] = f"{type(error).__name__}: {error}"
+            facts["error"] = mask(f"{type(error).__name__}: {error}")
         log("server", **facts)
 
 

@@ -16,6 +16,7 @@ from textassay.config.trainer_fields import FIXED
 from textassay.console import warn
 from textassay.errors import UsageError, first_line
 from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES, point_scores
+from textassay.files import cache_folder
 from textassay.training.ranks import init_process_group
 from textassay.training.trying import try_settings
 from textassay.training.zero import deepspeed_config, forgo_compiled_kernels, refuse_mismatches
@@ -64,6 +65,8 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
         settings["deepspeed"] = deepspeed_config(run.job.deepspeed, device)
         if device.type == "cpu":
             settings["ddp_backend"] = "gloo"
+    if settings.get("torch_compile"):  # else below /tmp, by a name that anybody can take first
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
     # Rotation is ours (checkpoints.py): the library deletes before the new checkpoint is whole.
     settings.pop("save_total_limit")
     try:

@@ -16,6 +16,7 @@ from textassay.config.identity import Values
 from textassay.config.runs import Run
 from textassay.data.load import Dataset
 from textassay.files import project_root
+from textassay.masking import mask_command
 from textassay.models.processor import cpu_flags
 from textassay.models.source import Source
 from textassay.training.ranks import world_size
@@ -31,7 +32,7 @@ def describe_run(run: Run, dataset: Dataset, base: Source, inputs: Values, devic
         "job": run.job.name,
         "seed": run.seed,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": mask_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "config": run.fingerprint(inputs),
         **_slurm_job(),
         "code": code_version(),

@@ -37,7 +37,7 @@ def base_from_teacher(teacher: Teacher, count: int) -> Source:
     key = sha256_text(teacher.identity, str(count)).removeprefix("sha256:")[:32]
     folder = cache_folder("students") / key
     if not (folder / CUT).is_file():
-        with replacing(folder) as scratch:
+        with replacing(folder, private=True) as scratch:
             kept, total = _write(teacher.folder, kind, count, scratch)
             write_json(scratch / CUT, {"teacher": teacher.identity, "kept": kept, "of": total})
     cut = read_json(folder / CUT)
