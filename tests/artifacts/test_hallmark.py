@@ -1,6 +1,7 @@
 """The hallmark holds whole artifacts and refuses broken ones, with exit code 3 and the reason."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +14,20 @@ from tests.commands_for_tests import script
 from tests.models_for_tests import tiny_bert
 
 from textassay import Classifier
+from textassay.artifacts import adapters
 from textassay.artifacts.hallmark import (
     FILE,
     check_files,
     main,
     read_hallmark,
+    restamp,
     verify,
     verify_in_fresh_process,
 )
-from textassay.errors import GateError
+from textassay.artifacts.kinds import load_artifact
+from textassay.artifacts.merging import publish_merged
+from textassay.errors import GateError, UsageError
+from textassay.evaluation.contenders import load_contender
 from textassay.files import sha256_file
 
 
@@ -122,6 +128,67 @@ def test_another_base_is_refused(make, tmp_path) -> None:
     save_file({name: t + 0.01 for name, t in load_file(path).items()}, path, {"format": "pt"})
     with pytest.raises(GateError, match="name the right base"):
         verify(tmp_path / "adapter", base=str(other))
+
+
+DOORS = {
+    "verify": lambda folder, base: verify(folder, base=base),
+    "load": lambda folder, base: load_artifact(folder, base),
+    "Classifier": lambda folder, base: Classifier.load(folder, base, check_hashes=False),
+    "compare, evaluate": lambda folder, base: load_contender(folder, base),
+    "merge": lambda folder, base: publish_merged(folder, folder.with_name("merged"), base),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("harm", ["other weights", "an adapter beside them"])
+def test_a_base_is_held_to_its_hash_before_it_is_loaded(
+    harm, door, make, base, tmp_path, monkeypatch
+) -> None:
+    make(tmp_path / "adapter")
+    other = Path(shutil.copytree(base, tmp_path / "other"))
+    if harm == "other weights":
+        path = other / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    else:
+        (other / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr(adapters, "load_weights", lambda *_: pytest.fail("it was loaded"))
+    with pytest.raises(GateError, match="name the right base"):
+        DOORS[door](tmp_path / "adapter", str(other))
+
+
+def test_a_base_of_another_commit_with_the_same_weights_will_do(
+    make, base, tmp_path, monkeypatch
+) -> None:
+    """The commit that the adapter names is not to be had, and what is there has the hash."""
+    make(tmp_path / "adapter")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    content = {**json.loads(config.read_text()), "base_model_name_or_path": "org/base"}
+    config.write_text(json.dumps({**content, "revision": "0123456789" * 4}))
+    cached = tmp_path / "hub" / "models--org--base"
+    shutil.copytree(base, cached / "snapshots" / "abc123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    restamp_files(tmp_path / "adapter")
+    assert "5 probe rows within" in verify(tmp_path / "adapter")
+    weights = cached / "snapshots" / "abc123" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(UsageError, match="at the revision 0123456789"):
+        verify(tmp_path / "adapter")
+
+
+def test_no_token_travels_in_a_hallmark(make, tmp_path) -> None:
+    """Nor in one that is made from an older one, which had it."""
+    make(tmp_path / "a")
+    made = json.loads((tmp_path / "a" / FILE).read_text())
+    token = "hf_" + "aB3" * 11
+    made["made_by"] = {"command": f"train.py --x {token}", "versions": {"a": token}}
+    (tmp_path / "a" / FILE).write_text(json.dumps(made))
+    make(tmp_path / "b")
+    restamp(tmp_path / "b", tmp_path / "a", load_artifact(tmp_path / "b"))
+    stored = (tmp_path / "b" / FILE).read_text()
+    assert token not in stored and "train.py --x ***" in stored
 
 
 def test_a_fresh_process_comes_to_the_same_answer(make, tmp_path) -> None:

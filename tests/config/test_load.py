@@ -1,5 +1,6 @@
 """From defaults, job file, environment and flags to one job that knows its sources."""
 
+import re
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -345,6 +346,33 @@ def test_a_setting_that_stands_in_its_section_and_at_the_top_is_refused(write):
 def test_a_later_source_overrules_a_precision_by_any_of_its_names(first, later, write):
     job = write("my.yaml", f"training: {{{first}}}")
     assert resolve(later, job_file=job)[0].training.precision == "fp32"
+
+
+PINNED = "model: {model_name_or_path: org/base, revision: v1}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "revision"),
+    [
+        ({}, "v1"),
+        ({"model.model_name_or_path": "org/base"}, "v1"),
+        ({"model.model_name_or_path": "org/other"}, None),
+        ({"model.model_name_or_path": "org/other", "model.revision": "v2"}, "v2"),
+        ({"model.revision": "v2"}, "v2"),
+    ],
+)
+def test_a_revision_is_of_the_model_that_it_was_named_with(flags, revision, write):
+    model = resolve(flags, job_file=write("my.yaml", PINNED))[0].model
+    assert (model.revision, model.model_name_or_path.partition("/")[0]) == (revision, "org")
+
+
+def test_the_jobs_that_come_along_name_a_commit_of_their_base():
+    """All but one, of which none is known here; its job says so."""
+    unknown = {"wsqstar/GISchat-weibo-100k-fine-tuned-bert"}
+    for path in sorted((project_root() / "jobs").glob("*.yaml")):
+        model = resolve(job_file=path)[0].model
+        if model.model_name_or_path not in unknown:
+            assert re.fullmatch("[0-9a-f]{40}", model.revision or ""), path
 
 
 def test_a_long_value_is_not_shown_whole():

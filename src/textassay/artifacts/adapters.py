@@ -10,9 +10,10 @@ from typing import Any
 from transformers import AutoConfig
 
 from textassay.artifacts.fitting import AdapterKeys, StoredTensors, adapter_keys, adapter_misfits
+from textassay.artifacts.hallmark import read_hallmark, refuse_other_base
 from textassay.artifacts.identify import ADAPTER_CONFIG
 from textassay.artifacts.weights import adapter_file
-from textassay.errors import GateError, TextassayError, first_line
+from textassay.errors import GateError, TextassayError, UsageError, first_line
 from textassay.files import read_json
 from textassay.models.classifier import (
     count_vocabulary,
@@ -114,7 +115,22 @@ def find_base(folder: Path, adapter: Mapping[str, Any], base: str | None) -> Sou
     for name, value in (("base_model_name_or_path", named), ("revision", revision)):
         if not isinstance(value, str | None):
             raise GateError(f"{folder}: {ADAPTER_CONFIG}: {name} is {value!r} and no text.")
-    return find_model(named, revision)
+    try:
+        return find_model(named, revision)
+    except UsageError:
+        stamped = (read_hallmark(folder) or {}).get("base", {}).get("weights")
+        if not revision or not stamped:
+            raise
+        return _find_by_hash(named, stamped) or find_model(named, revision)
+
+
+def _find_by_hash(name: str, stamped: str) -> Source | None:
+    """A base on this machine of another revision, or of an unknown one, with the same weights."""
+    try:
+        found = find_model(name)
+    except UsageError:
+        return None
+    return found if found.weights_hash() == stamped else None
 
 
 def stored_tensors(file: Path) -> StoredTensors:
@@ -179,6 +195,7 @@ def load_adapter(opened: OpenedAdapter, tokenizer: Any, dequantize: bool = False
     from textassay.models.peft_library import peft
 
     register()
+    _refuse_changed_base(opened)
     path, folder = str(opened.source.path), opened.folder
     model, info = load_base(opened, lambda config: load_weights(path, config, tokenizer))
     if dequantize and is_quantized(model):
@@ -194,6 +211,22 @@ def load_adapter(opened: OpenedAdapter, tokenizer: Any, dequantize: bool = False
         raise GateError(f"{folder}: does not fit its base {opened.source.name}: {first}") from None
     refuse_misfits(opened, adapter_keys(wrapped, info))
     return wrapped
+
+
+def _refuse_changed_base(opened: OpenedAdapter) -> None:
+    """GateError, before any weights are read, where the base is not the stamped one.
+
+    Nor may an adapter lie in it, which transformers would put on the base unasked.
+    """
+    hallmark = read_hallmark(opened.folder)
+    if hallmark is not None:
+        refuse_other_base(opened.folder, opened.source, hallmark)
+    if (opened.source.path / ADAPTER_CONFIG).is_file():
+        raise GateError(
+            f"{opened.folder}: its base {opened.source.name} ({opened.source.origin}) has an "
+            f"{ADAPTER_CONFIG} of its own, so it is another model than the one that the adapter "
+            "lies on; take that file out, or name the right base."
+        )
 
 
 def refuse_misfits(opened: OpenedAdapter, keys: AdapterKeys) -> None:

@@ -23,6 +23,7 @@ from textassay.models.processor import int8_flags
 
 if TYPE_CHECKING:
     from textassay.artifacts.kinds import Loaded
+    from textassay.models.source import Source
 
 FILE = "hallmark.json"
 VERSION = 1
@@ -131,13 +132,17 @@ def check_loaded(loaded: Any, hallmark: dict[str, Any], folder: Path) -> None:
             f"{hallmark['labels']}."
         )
     if loaded.base is not None:
-        found = loaded.base.weights_hash()
-        if found != hallmark["base"]["weights"]:
-            raise GateError(
-                f"{folder}: the base {loaded.base.name} ({loaded.base.origin}) has {found[:19]}…, "
-                f"but the adapter was trained on {hallmark['base']['weights'][:19]}…; name the "
-                "right base."
-            )
+        refuse_other_base(folder, loaded.base, hallmark)
+
+
+def refuse_other_base(folder: Path, base: "Source", hallmark: dict[str, Any]) -> None:
+    """GateError where the weights of an adapter's base are not the stamped ones."""
+    found, stamped = base.weights_hash(), str(hallmark["base"].get("weights"))
+    if found != stamped:
+        raise GateError(
+            f"{folder}: the base {base.name} ({base.origin}) has {found[:19]}…, but the adapter "
+            f"was trained on {stamped[:19]}…; name the right base."
+        )
 
 
 def check_files(folder: Path, hallmark: dict[str, Any]) -> None:

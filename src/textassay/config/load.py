@@ -21,13 +21,14 @@ from textassay.config.emotion_env import emotion_settings, is_emotion_env
 from textassay.config.homes import advise_home
 from textassay.config.job_yaml import read_yaml
 from textassay.config.names import nearest
+from textassay.config.own_choices import refuse_in_job
 from textassay.config.runs import settings_of_teacher
 from textassay.config.schema import FULL_RATE, SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
 from textassay.masking import looks_secret
 
-BASE = "model.model_name_or_path"
+BASE, REVISION = "model.model_name_or_path", "model.revision"
 ROWS = ("data.name", "data.path", "data.train_file")  # each says which rows
 # A file of these, or a folder, may stand where a job file does.
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
@@ -65,6 +66,7 @@ def resolve_job(
         job_file = None
     elif job_file:
         layers.append((str(job_file), read_job_file(job_file)))
+        refuse_in_job(job_file, layers[0][1])
     if env_file:
         layers += _layers_of(env_file, job_file is not None)
     refuse_unknown(environ, "environment")
@@ -73,6 +75,8 @@ def resolve_job(
     for source, layer in layers:
         if not PRECISION.isdisjoint(layer):  # three spellings of one setting
             given = {key: setting for key, setting in given.items() if key not in PRECISION}
+        if given.get(BASE) and layer.get(BASE) not in (None, given[BASE].value):
+            given.pop(REVISION, None)  # it is of the base that an earlier source has named
         for key, value in layer.items():
             given[key] = Setting(key, _listed(key, value), source)
     _refuse_secrets(given)

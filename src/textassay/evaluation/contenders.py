@@ -240,6 +240,16 @@ def training_notes(letter: str, contender: Contender, selection: Selection) -> l
     return notes
 
 
+def _find_stamped(name: str, revision: str | None) -> Source:
+    """A base that a hallmark names; of another revision if need be, since its hash is looked at."""
+    try:
+        return find_model(name, revision)
+    except UsageError:
+        if not revision:
+            raise
+    return find_model(name)
+
+
 def _base_of(tuned: Contender, base: str | None) -> Source:
     if base:
         return find_model(base)
@@ -247,9 +257,9 @@ def _base_of(tuned: Contender, base: str | None) -> Source:
         return tuned.loaded.base
     if tuned.run:
         return find_model(tuned.run.model.model_name_or_path, tuned.run.model.revision)
-    stamped = (tuned.hallmark or {}).get("base", {}).get("name")
-    if stamped:
-        return find_model(stamped)
+    stamped = (tuned.hallmark or {}).get("base", {})
+    if stamped.get("name"):
+        return _find_stamped(stamped["name"], stamped.get("revision"))
     raise UsageError(
         f"{tuned.folder}: neither a run nor a hallmark says what its base is; name it with "
         "--base_model_path, or name a second artifact."

@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from transformers import dynamic_module_utils
 from transformers.utils import is_bitsandbytes_available
 
 BITSANDBYTES = "bitsandbytes"
@@ -31,6 +32,15 @@ def _import_peft() -> Any:
     return peft
 
 
+def _never_ask() -> None:
+    """Refuse code that comes with a model or tokenizer which an adapter's config names.
+
+    PEFT does not say so for those that it loads itself, and transformers would ask at the terminal
+    whether to run it.
+    """
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+
+
 def show_bitsandbytes(bitsandbytes: ModuleType) -> None:
     """Let PEFT know that there are layers in 4 bits. Call it before such a base is loaded."""
     peft.helpers.bnb = bitsandbytes
@@ -38,4 +48,5 @@ def show_bitsandbytes(bitsandbytes: ModuleType) -> None:
     peft.import_utils.is_bnb_4bit_available.cache_clear()
 
 
+_never_ask()
 peft = _import_peft()

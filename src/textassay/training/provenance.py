@@ -41,7 +41,7 @@ def describe_run(run: Run, dataset: Dataset, base: Source, inputs: Values, devic
         "machine": describe_machine(device),
         "precision": precision,
         "processes": world_size(),
-        "base": {"name": base.name, "origin": base.origin, "weights": base.weights_hash()},
+        "base": {**base.describe(), "origin": base.origin},
         "data": {
             "name": dataset.name,
             "rows": {split: len(table) for split, table in dataset.splits.items()},

@@ -362,7 +362,7 @@ def _hallmark_facts(
 def _origin(setup: Setup) -> dict[str, Any]:
     """What a hallmark says of base, data and maker."""
     return {
-        "base": {"name": setup.base.name, "weights": setup.provenance["base"]["weights"]},
+        "base": setup.base.describe(),
         "data": data_record(setup.dataset),
         "made_by": made_by(setup.provenance),
     }

@@ -33,6 +33,7 @@ from textassay.training.provenance import describe_run
 from textassay.training.ranks import main_first, world_size
 from textassay.training.student_base import base_from_teacher
 from textassay.training.teacher import Teacher, find_teacher
+from textassay.training.trackers import what_is_sent
 from textassay.training.zero import built_whole, refuse_unsaved
 
 
@@ -159,6 +160,10 @@ def announce(setup: Setup) -> None:
     bits = ", base in 4 bits" if job.model.load_in_4bit else ""
     say(f"method     {job.method.name}{bits}: {trainable:,} of {total:,} parameters train "
         f"({trainable / total:.4%})")  # fmt: skip
+    for sentence in what_is_sent(setup.arguments.report_to):
+        say(f"tracker    {sentence}")
+    if job.artifact.final_model_dir:
+        say(f"final      {job.artifact.final_model_dir} gets the merged model at the end")
     if setup.distillation:
         told = job.distillation
         say(f"teacher    {told.teacher}: temperature {told.temperature:g}, alpha {told.alpha:g}")

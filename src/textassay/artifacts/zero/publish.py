@@ -112,7 +112,7 @@ def _facts(plan: Plan, loaded: Loaded) -> dict[str, Any]:
     GateError where the base is another one than the trainer's.
     """
     source = loaded.base
-    base = {"name": source.name, "weights": source.weights_hash()} if source else {}
+    base = source.describe() if source else {}
     left = facts_beside(plan.checkpoint.folder)
     if left is None:
         return {"texts": PROBE_TEXTS, "base": base, "data": {}, "made_by": {}}
