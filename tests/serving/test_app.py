@@ -199,21 +199,26 @@ def test_a_server_that_ends_takes_nothing_new(local) -> None:
     assert (status, refused["error_type"]) == (503, "unhealthy")
 
 
-def test_a_full_queue_and_a_slow_model_are_said_with_when_to_come_again(local) -> None:
+@pytest.mark.parametrize("told", [{}, {"truncate": False}], ids=["cut", "uncut"])
+def test_a_full_queue_and_a_slow_model_are_said_with_when_to_come_again(local, told) -> None:
+    """Nothing is tokenised beside the queue, either."""
     server = local(limits={"queue": 2, "items": 2, "seconds": 0.3})
     model = server.service.models["reviews"]
-    compute, may_go = model.batcher._compute, threading.Event()
-    model.batcher._compute = lambda texts: may_go.wait(10) and compute(texts)
+    ids, may_go = model.classifier._predictor.ids, threading.Event()
+    model.classifier._predictor.ids = lambda texts: may_go.wait(10) and ids(texts)
+
+    def post(inputs):
+        return server.client.post("/predict", json={"inputs": inputs, **told})
 
     async def run():
-        first = asyncio.create_task(server.client.post("/predict", json={"inputs": "first"}))
+        first = asyncio.create_task(post("first"))
         await asyncio.sleep(0.05)
-        second = asyncio.create_task(server.client.post("/predict", json={"inputs": ["a", "b"]}))
+        second = asyncio.create_task(post(["a", "b"]))
         await asyncio.sleep(0.05)
-        third = await server.client.post("/predict", json={"inputs": "c"})
+        third = await post("c")
         found = [await first, await second, third]
         may_go.set()
-        return [*found, await server.client.post("/predict", json={"inputs": "after"})]
+        return [*found, await post("after")]
 
     late, also_late, refused, after = asyncio.run(run())
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")

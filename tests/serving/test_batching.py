@@ -137,3 +137,32 @@ def test_closing_answers_what_was_taken_and_refuses_the_rest(make, model) -> Non
         assert [len(found) for found in await asyncio.gather(*futures)] == [1, 1, 1]
 
     asyncio.run(run())
+
+
+def test_long_texts_count_as_several_but_are_taken_where_nothing_waits(make, model) -> None:
+    async def run() -> None:
+        batcher = make(4, queue=10)
+        futures = [await hold(batcher, model), batcher.submit(["x" * 100_000])]
+        assert batcher.waiting == 21
+        with pytest.raises(QueueFullError):
+            batcher.submit(["b"])
+        model.may_go.set()
+        assert [len(found) for found in await asyncio.gather(*futures)] == [1, 1]
+        assert await batcher.submit(["b"]) == [answer("b")]
+
+    asyncio.run(run())
+
+
+def test_long_texts_that_nobody_waits_for_any_more_are_left_in_the_middle(make, model) -> None:
+    async def run() -> None:
+        batcher = make(4)
+        several = [letter * 90_000 for letter in "abcdef"]
+        first = batcher.submit(several)
+        await asyncio.to_thread(model.began.wait, 10)
+        first.cancel()
+        model.may_go.set()
+        assert await batcher.submit(["after"]) == [answer("after")]
+        assert model.batches == [several[:2], ["after"]]
+        assert await batcher.submit(several) == [answer(text) for text in several]
+
+    asyncio.run(run())

@@ -126,7 +126,7 @@ class Classifier:
 
     def logits(self, texts: Iterable[str]) -> np.ndarray:
         """Logits of shape [texts, labels], fp32, before calibration."""
-        return self._logits_of_ids(self.ids(texts))
+        return self.logits_of_ids(self.ids(texts))
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """Calibrated probabilities of shape [texts, labels]; every row sums to 1."""
@@ -134,9 +134,10 @@ class Classifier:
 
     def proba_of_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
         """The same for texts whose `ids` are known already."""
-        return softmax(self._logits_of_ids(ids), self.temperature)
+        return softmax(self.logits_of_ids(ids), self.temperature)
 
-    def _logits_of_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+    def logits_of_ids(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """The logits of texts whose `ids` are known already."""
         if not ids:
             return np.empty((0, len(self.labels)), dtype=np.float32)
         with self._lock:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from textassay.data.long_texts import encode_beginnings
 from textassay.data.prompt import Prompt
 
 
@@ -31,12 +32,16 @@ class PlainTokenizer:
         # A prompt is cut inside its text, so the tokenizer itself must cut nothing.
         self._whole = _without_padding(path)
         self._cut = _without_padding(path)
+        self._side = truncation_side
         self._cut.enable_truncation(max_length, direction=truncation_side)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text; one without any is the pad token."""
         if self._prompt is None:
-            found = [encoded.ids for encoded in self._cut.encode_batch_fast(list(texts))]
+            encodings = encode_beginnings(
+                texts, self._cut.encode_batch_fast, self._cut, self._max_length, self._side
+            )
+            found = [encoded.ids for encoded in encodings]
         else:
             found = [self._prompt.encode(text, self, self._max_length)[0] for text in texts]
         return [ids or [self._pad_id] for ids in found]

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from tokenizers import Encoding
+
+from textassay.data.long_texts import encode_beginnings
 from textassay.data.prompt import Prompt
 
 
@@ -16,12 +19,18 @@ def encode_texts(
     if prompt is not None:
         pairs = [prompt.encode(text, tokenizer, max_length) for text in texts]
         return [ids or nothing for ids, _ in pairs], [cut for _, cut in pairs]
-    encoded = tokenizer(
-        texts,
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )
-    ids = [row or nothing for row in encoded["input_ids"]]
-    return ids, [bool(row.overflowing) for row in encoded.encodings]
+
+    def encode(beginnings: list[str]) -> list[Encoding]:
+        encoded = tokenizer(
+            beginnings,
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        found: list[Encoding] = encoded.encodings
+        return found
+
+    backend, side = tokenizer.backend_tokenizer, tokenizer.truncation_side
+    rows = encode_beginnings(texts, encode, backend, max_length, side)
+    return [row.ids or nothing for row in rows], [bool(row.overflowing) for row in rows]

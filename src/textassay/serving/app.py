@@ -153,9 +153,9 @@ async def _predict(request: Request, service: Service, name: str | None) -> Resp
     model = service.find(name if name is not None else body.model)
     texts, is_single = predict_texts(body.inputs, service.settings.limits)
     with model.answering():
-        if body.truncate is False:
-            await _refuse_long(model, texts, is_single)
         answers = await _answers(request, service, model, texts)
+    if body.truncate is False:
+        _refuse_full(model, answers, is_single)
     told = body.parameters or Parameters()
     raw = body.raw_scores or told.function_to_apply == "none"
     sorted_answers = [_best_first(model, answer, raw)[: told.top_k] for answer in answers]
@@ -194,10 +194,9 @@ def _best_first(model: ServedModel, answer: Answer, raw: bool) -> list[dict[str,
     return [{"score": score, "label": label} for score, label in pairs]
 
 
-async def _refuse_long(model: ServedModel, texts: list[str], is_single: bool) -> None:
-    # Its lock may be held while a batch is computed, which the event loop must not wait for.
-    rows = await asyncio.to_thread(model.classifier.ids, texts)
-    full = [len(ids) >= model.classifier.max_length for ids in rows]
+def _refuse_full(model: ServedModel, answers: list[Answer], is_single: bool) -> None:
+    """RefusedError where a text may have been cut. Its tokens are known from the model's queue."""
+    full = [answer.is_full for answer in answers]
     if any(full):
         where = "inputs" if is_single else f"inputs[{full.index(True)}]"
         raise RefusedError(

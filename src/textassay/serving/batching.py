@@ -1,23 +1,33 @@
 """Texts of several requests go through a model together: one thread a model, one bounded queue.
 
 Nothing waits for a batch to fill: the thread takes what is there as soon as it is free. Under load
-texts gather while it computes, so batches grow by themselves.
+texts gather while it computes, so batches grow by themselves. A long text counts as several, for it
+may have to be read to its end before it is cut to what the model reads.
 """
 
 import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+# So many characters of a text count as one more text.
+CHARACTERS_OF_A_TEXT = 5000
+# Between so many characters the thread looks whether anybody still waits.
+CHARACTERS_AT_ONCE = 200_000
+
 
 class Answer(NamedTuple):
-    """One text's probabilities and logits, in the order of the labels."""
+    """One text's probabilities and logits, in the order of the labels.
+
+    is_full: whether it fills all tokens that the model reads, so that its end may be cut off.
+    """
 
     probabilities: list[float]
     logits: list[float]
+    is_full: bool = False
 
 
 class QueueFullError(Exception):
@@ -31,6 +41,7 @@ class ModelFailedError(Exception):
 @dataclass
 class _Job:
     texts: list[str]
+    size: int
     answers: "asyncio.Future[list[Answer]]"
 
 
@@ -61,7 +72,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Texts that are not being computed yet."""
+        """Texts that are not being computed yet; a long one counts as several."""
         return self._waiting
 
     @property
@@ -72,24 +83,26 @@ class Batcher:
     def submit(self, texts: list[str]) -> "asyncio.Future[list[Answer]]":
         """The answers to come. From a running event loop; all calls from the same one.
 
-        A future that is cancelled while it waits is not computed. Raises QueueFullError; the future
-        fails with ModelFailedError.
+        A future that is cancelled while it waits is not computed. Raises QueueFullError, but never
+        because texts are long while nothing else waits; the future fails with ModelFailedError.
         """
-        job = _Job(texts, asyncio.get_running_loop().create_future())
+        size = sum(1 + len(text) // CHARACTERS_OF_A_TEXT for text in texts)
+        job = _Job(texts, size, asyncio.get_running_loop().create_future())
         with self._changed:
-            if self._waiting + len(texts) > self._queue:
+            if self._waiting + size > self._queue:
                 self._forget_cancelled()
-            if self._closed or self._waiting + len(texts) > self._queue:
+            is_full = self._jobs and self._waiting + size > self._queue
+            if self._closed or is_full or len(texts) > self._queue:
                 raise QueueFullError
             self._jobs.append(job)
-            self._waiting += len(texts)
+            self._waiting += size
             self._changed.notify()
         return job.answers
 
     def _forget_cancelled(self) -> None:
         """Those whose time was up take no room from those who still wait."""
         self._jobs = deque(job for job in self._jobs if not job.answers.cancelled())
-        self._waiting = sum(len(job.texts) for job in self._jobs)
+        self._waiting = sum(job.size for job in self._jobs)
 
     def end(self) -> None:
         """Take no more; the thread ends when what was taken is answered."""
@@ -129,27 +142,45 @@ class Batcher:
     def _next_jobs(self) -> list[_Job]:
         jobs: list[_Job] = []
         size = 0
-        while self._jobs and (not jobs or size + len(self._jobs[0].texts) <= self._batch_size):
+        while self._jobs and (not jobs or size + self._jobs[0].size <= self._batch_size):
             job = self._jobs.popleft()
-            self._waiting -= len(job.texts)
+            self._waiting -= job.size
             if not job.answers.cancelled():
                 jobs.append(job)
-                size += len(job.texts)
+                size += job.size
         return jobs
 
     def _answer(self, jobs: list[_Job]) -> "list[tuple[_Job, list[Answer] | BaseException]]":
-        """Every job with its answers or why there are none."""
+        """Every job with its answers or why there are none; nothing where nobody waits any more."""
         texts = [text for job in jobs for text in job.texts]
         started = time.perf_counter()
+        computed: list[Answer] = []
         try:
-            answers = iter(self._compute(texts))
+            for part in _portions(texts):
+                if all(job.answers.cancelled() for job in jobs):
+                    return []
+                computed += self._compute(part)
         except BaseException as error:  # a panic of the tokenizers library is no Exception
             if len(jobs) == 1:
                 return [(jobs[0], error)]
             # One text that the model stumbles over must not harm those it happened to meet.
             return [result for job in jobs for result in self._answer([job])]
         self._observe(len(texts), time.perf_counter() - started)
+        answers = iter(computed)
         return [(job, [next(answers) for _ in job.texts]) for job in jobs]
+
+
+def _portions(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in their order, so many together that nobody's time is up long before their end."""
+    part: list[str] = []
+    characters = 0
+    for text in texts:
+        if part and characters + len(text) > CHARACTERS_AT_ONCE:
+            yield part
+            part, characters = [], 0
+        part.append(text)
+        characters += len(text)
+    yield part
 
 
 def _deliver(results: "list[tuple[_Job, list[Answer] | BaseException]]") -> None:

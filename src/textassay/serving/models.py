@@ -58,12 +58,14 @@ class ServedModel:
         self.batcher = Batcher(self.compute, settings.batch_size, settings.limits.queue, observe)
 
     def compute(self, texts: list[str]) -> list[Answer]:
-        """What `Classifier.predict_proba` gives, and the logits behind it."""
-        logits = self.classifier.logits(texts)
+        """What `Classifier.predict_proba` gives, the logits behind it, and who was cut, perhaps."""
+        ids = self.classifier.ids(texts)
+        logits = self.classifier.logits_of_ids(ids)
         if not np.isfinite(logits).all():
             raise ValueError("its logits are no finite numbers")
         probabilities = softmax(logits, self.classifier.temperature)
-        return [*map(Answer, probabilities.tolist(), logits.tolist())]
+        full = [len(row) >= self.classifier.max_length for row in ids]
+        return [*map(Answer, probabilities.tolist(), logits.tolist(), full)]
 
     @contextmanager
     def answering(self) -> Iterator[None]:
