@@ -21,7 +21,7 @@ from tokenizers import (
 
 from textassay.data import long_texts
 from textassay.data.long_texts import LOCAL_PATTERNS, encode_beginnings, is_local
-from textassay.models.source import packaged_folder
+from textassay.models.packaged import packaged_folder
 
 WORDS = [
     "the", "film", "was", "Good", "unbelievably", "don't", "it's", "naïve", "e\u0301te\u0301",
