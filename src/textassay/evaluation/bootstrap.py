@@ -135,14 +135,6 @@ class RowSums:
         return made
 
 
-def row_weights(rows: int, resamples: int) -> Iterator[np.ndarray]:
-    """Part by part, how often each row is drawn by each resample: [resamples of the part, rows]."""
-    random = np.random.default_rng(0)
-    for size in parts(resamples, rows):
-        drawn = random.integers(rows, size=(size, rows)) + np.arange(size)[:, None] * rows
-        yield np.bincount(drawn.reshape(-1), minlength=size * rows).reshape(size, rows)
-
-
 def parts(resamples: int, width: int) -> Iterator[int]:
     """How many resamples of so many numbers each are held at once, until all have been."""
     at_once = max(1, HELD_AT_ONCE // width)

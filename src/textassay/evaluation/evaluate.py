@@ -15,9 +15,9 @@ from textassay.config.schema import EvaluationSection
 from textassay.data.encode import encode
 from textassay.data.labels import LabelMap
 from textassay.evaluation.baselines import NotFittedError, majority, tfidf
+from textassay.evaluation.confidences import CALIBRATED
 from textassay.evaluation.gains import Gain, paired_difference
 from textassay.evaluation.metrics import (
-    CALIBRATED,
     Score,
     calibration_change,
     per_class,
@@ -84,7 +84,7 @@ class Evaluation:
         """
         level, resamples = self.settings.confidence, self.settings.bootstrap_samples
         raw, scaled = softmax(self.logits), softmax(self.logits, temperature)
-        after = probability_scores(self.truth, scaled, level, resamples)
+        after = probability_scores(self.truth, scaled, level)
         calibrated = Calibrated(
             temperature,
             {name: self.scores[name] for name in CALIBRATED},

@@ -57,7 +57,8 @@ def spread_of(cells: LabelCells, statistic: Statistic, resamples: int) -> Spread
     smoothed = _with_more_rows(cells)
     shares = smoothed.rows / smoothed.rows.sum()
     centre = statistic(smoothed.counts(shares[None] * smoothed.total))[0]
-    error, freedom = _error(smoothed, shares, statistic, centre)
+    known = np.bincount(cells.true, cells.rows, cells.labels) + 1
+    error, freedom = _error(smoothed, shares, known, statistic, centre)
     if cells.total > EXACT_ROWS:
         return Spread(error, np.zeros_like(error), freedom, centre)
     drawn = np.concatenate([statistic(counts) for counts in smoothed.resampled(resamples)])
@@ -99,7 +100,8 @@ def _with_more_rows(cells: LabelCells) -> LabelCells:
 
     A wrong one has the next label. The last of several classifiers is compared with the others: in
     a part either is right as often and the other wrong, and that is one row of all labels together
-    at least, as Agresti and Min (2005) add to such tables.
+    at least, as Agresti and Min (2005) add to such tables. There the row takes its weight from the
+    label's other rows: with three rows a label scatters as three rows do, and not as four.
     """
     counts = cells.counts(cells.rows[None])
     true = counts[0].true[0]
@@ -121,13 +123,13 @@ def _with_more_rows(cells: LabelCells) -> LabelCells:
             ((occurs,) * others + (wrong,), apart / 2),
             ((wrong,) * others + (occurs,), apart / 2),
         ]
-    return LabelCells(
-        np.concatenate([cells.true, *(occurs for _ in answers)]),
-        [np.concatenate([own, *(given[index] for given, _ in answers)])
-         for index, own in enumerate(cells.predicted)],
-        np.concatenate([cells.rows, *(np.full(count, weight) for _, weight in answers)]),
-        cells.total, cells.labels,
-    )  # fmt: skip
+    trues = np.concatenate([cells.true, *(occurs for _ in answers)])
+    rows = np.concatenate([cells.rows, *(np.full(count, weight) for _, weight in answers)])
+    if len(counts) > 1:
+        rows *= np.where(true > 0, true / (true + 1), 1)[trues]
+    predicted = [np.concatenate([own, *(given[index] for given, _ in answers)])
+                 for index, own in enumerate(cells.predicted)]  # fmt: skip
+    return LabelCells(trues, predicted, rows, cells.total, cells.labels)
 
 
 def _disagreement(cells: LabelCells) -> float:
@@ -137,12 +139,16 @@ def _disagreement(cells: LabelCells) -> float:
 
 
 def _error(
-    cells: LabelCells, shares: np.ndarray, statistic: Statistic, centre: np.ndarray
+    cells: LabelCells,
+    shares: np.ndarray,
+    known: np.ndarray,
+    statistic: Statistic,
+    centre: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The standard error of a statistic by its derivatives, and its degrees of freedom, [scores].
 
     The first is the delta method's, right for many rows. For the second the rows of each label are
-    one part of the variance.
+    one part of the variance; so many of each are `known`, [labels].
     """
     sums, squares = (np.zeros((cells.labels, len(centre))) for _ in range(2))
     start = 0
@@ -156,7 +162,7 @@ def _error(
     share = np.maximum(rows / rows.sum(), 1e-300)
     variance = np.maximum(squares - sums**2 / share, 0)
     whole = variance.sum(0)
-    freedom = whole**2 / np.maximum((variance**2 / np.maximum(rows, 1)).sum(0), 1e-300)
+    freedom = whole**2 / np.maximum((variance**2 / known[:, None]).sum(0), 1e-300)
     freedom = np.where(whole > 1e-12, np.maximum(freedom, 1), max(cells.total, 1))
     scatter = squares.sum(0) - sums.sum(0) ** 2
     return np.sqrt(np.maximum(scatter, 0) / max(cells.total, 1)), freedom

@@ -5,22 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textassay.evaluation.bootstrap import (
-    EXACT_ROWS,
-    Counts,
-    LabelCells,
-    RowSums,
-    row_weights,
-    tails,
+from textassay.evaluation.bootstrap import Counts, LabelCells
+from textassay.evaluation.confidences import (
+    CALIBRATED,
+    INTERVALS,
+    changes_over_resamples,
+    expected_calibration_error,
+    log_loss,
 )
 from textassay.evaluation.intervals import share_interval, spread_of
+from textassay.evaluation.ranking import roc_auc, roc_auc_interval
 from textassay.models.probabilities import softmax
 
-ECE_BINS = 15
 LOWER_IS_BETTER = ("loss", "log_loss", "ece")
-# Ranking is slow: rows times labels times resamples that it may cost, and the fewest resamples.
-RANKING_BUDGET = 20_000_000
-FEWEST_RESAMPLES = 200
 HEADLINE = ("accuracy", "macro_f1")
 NAMES = (
     "accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
@@ -42,7 +39,7 @@ def score(
 ) -> dict[str, Score]:
     """All metrics of `NAMES` for label ids of shape [rows] and logits of shape [rows, labels]."""
     scores = label_scores(truth, logits.argmax(1), logits.shape[1], confidence, resamples)
-    scores |= probability_scores(truth, softmax(logits), confidence, resamples)
+    scores |= probability_scores(truth, softmax(logits), confidence)
     return {name: scores[name] for name in NAMES}
 
 
@@ -64,18 +61,15 @@ def label_scores(
 
 
 def probability_scores(
-    truth: np.ndarray, probabilities: np.ndarray, confidence: float = 0.95, resamples: int = 2000
+    truth: np.ndarray, probabilities: np.ndarray, confidence: float = 0.95
 ) -> dict[str, Score]:
     """The metrics of `NAMES` that a temperature changes: log_loss, ece, and roc_auc a little."""
-    scores = {"roc_auc": _roc_auc_score(truth, probabilities, confidence, resamples)}
-    (spread,) = _calibration_resamples(truth, [probabilities], resamples)
+    ranked = roc_auc_interval(truth, probabilities, confidence)
+    scores = {"roc_auc": Score(*ranked) if ranked else Score(None)}
     for name, function in CALIBRATED.items():
-        scores[name] = _score(function(truth, probabilities), spread[name], confidence)
+        bounds = INTERVALS[name](truth, probabilities, confidence)
+        scores[name] = Score(function(truth, probabilities), *bounds)
     return scores
-
-
-def _score(value: float, spread: np.ndarray, confidence: float) -> Score:
-    return Score(value, *map(float, np.percentile(spread, tails(confidence))))
 
 
 def point_scores(truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
@@ -134,93 +128,16 @@ def label_metrics(counts: Counts) -> dict[str, np.ndarray]:
     }
 
 
-def roc_auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """Area under the ROC curve, one label against the rest, mean over the labels.
-
-    Labels without a row, or with all rows, have no curve and do not count; None if none is left.
-    """
-    area = _areas(truth, probabilities, np.ones((1, len(truth))))[0]
-    return None if np.isnan(area) else float(area)
-
-
-def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean negative log-probability (nats) of the true label."""
-    chosen = probabilities[np.arange(len(truth)), truth]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
-
-
-def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over 15 equal bins (Guo et al. 2017)."""
-    confidence, right, bins = _binned(truth, probabilities)
-    gap = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
-    return float(np.abs(gap).sum() / len(truth))
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Rows by confidence, in 15 equal bins: each array of shape [bins], without the empty ones."""
-
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    rows: np.ndarray
-
-
-def reliability(truth: np.ndarray, probabilities: np.ndarray) -> Reliability:
-    """Mean confidence and accuracy in the bins of the expected calibration error."""
-    confidence, right, bins = _binned(truth, probabilities)
-    rows = np.bincount(bins, minlength=ECE_BINS)
-    used = rows > 0
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(bins, weights=values, minlength=ECE_BINS)[used] / rows[used]
-
-    return Reliability(mean(confidence), mean(right), rows[used])
-
-
-def _binned(
-    truth: np.ndarray, probabilities: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The confidence of each row, whether its label is right, and its bin; each of shape [rows]."""
-    confidence = probabilities.max(1)
-    right = probabilities.argmax(1) == truth
-    return confidence, right, np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-
-
-# The metrics that calibration is about.
-CALIBRATED = {"log_loss": log_loss, "ece": expected_calibration_error}
-
-
 def calibration_change(
     truth: np.ndarray, before: np.ndarray, after: np.ndarray,
     confidence: float = 0.95, resamples: int = 2000,
 ) -> dict[str, Score]:  # fmt: skip
     """Log loss and ECE of the probabilities `after` minus `before`, both on the same resamples."""
-    spreads = _calibration_resamples(truth, [before, after], resamples)
+    bounds = changes_over_resamples(truth, before, after, confidence, resamples)
     return {
-        name: _score(function(truth, after) - function(truth, before),
-                     spreads[1][name] - spreads[0][name], confidence)
+        name: Score(function(truth, after) - function(truth, before), *bounds[name])
         for name, function in CALIBRATED.items()
-    }  # fmt: skip
-
-
-def _calibration_resamples(
-    truth: np.ndarray, probabilities: Sequence[np.ndarray], resamples: int
-) -> list[dict[str, np.ndarray]]:
-    """Log loss and ECE on the same resamples, each of shape [resamples], for each classifier."""
-    chosen = np.arange(len(truth)), truth
-    columns, bins_of = [], []
-    for each in probabilities:
-        confidence, right, bins = _binned(truth, each)
-        columns += [-np.log(np.maximum(each[chosen], 1e-12)), right - confidence]
-        bins_of.append(bins)
-    cells, groups = np.unique(np.stack(bins_of), axis=1, return_inverse=True)
-    sums = RowSums(groups.reshape(-1), np.stack(columns, 1), resamples).sums() / len(truth)
-    scores = []
-    for index in range(len(probabilities)):
-        in_bin = cells[index] == np.arange(ECE_BINS)[:, None]
-        gaps = sums[:, :, 2 * index + 1] @ in_bin.T
-        scores.append({"log_loss": sums[:, :, 2 * index].sum(1), "ece": np.abs(gaps).sum(1)})
-    return scores
+    }
 
 
 def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> list[dict]:
@@ -232,84 +149,6 @@ def per_class(truth: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -
         {"label": label, "precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
         for label, p, r, f, n in zip(labels, *columns, strict=True)
     ]
-
-
-def _roc_auc_score(
-    truth: np.ndarray, probabilities: np.ndarray, confidence: float, resamples: int
-) -> Score:
-    value = roc_auc(truth, probabilities)
-    if value is None:
-        return Score(None)
-    if len(truth) > EXACT_ROWS:
-        return _roc_auc_of_many(truth, probabilities, value, confidence)
-    count = min(resamples, max(FEWEST_RESAMPLES, RANKING_BUDGET // probabilities.size))
-    parts = [_areas(truth, probabilities, part) for part in row_weights(len(truth), count)]
-    return Score(value, *map(float, np.nanpercentile(np.concatenate(parts), tails(confidence))))
-
-
-def _roc_auc_of_many(
-    truth: np.ndarray, probabilities: np.ndarray, value: float, confidence: float
-) -> Score:
-    """The interval from the area's standard error (DeLong, DeLong and Clarke-Pearson 1988).
-
-    What a row adds to a label's area: a positive row the share of negative ones below it, a
-    negative row the share of positive ones above it. The mean over the labels is the mean of these.
-    """
-    from scipy.special import ndtri
-
-    rows = len(truth)
-    influence = np.zeros(rows)
-    labels = [label for label in range(probabilities.shape[1])
-              if 0 < np.count_nonzero(truth == label) < rows]  # fmt: skip
-    for label in labels:
-        order, starts = _ties(probabilities[:, label])
-        positive = truth[order] == label
-        count = np.count_nonzero(positive)
-        share = np.where(positive, count, rows - count)
-        sizes = np.diff(starts, append=rows)
-        tied = np.add.reduceat(positive, starts, dtype=np.int64)
-        lower, above = _below(sizes - tied), count - _below(tied)
-        addition = np.where(positive, np.repeat(lower, sizes), np.repeat(above, sizes))
-        area = (lower * tied).sum() / count / (rows - count)
-        influence[order] += (addition / (rows - share) - area) * rows / share
-    error = influence.std() / len(labels) / np.sqrt(rows)
-    reach = float(ndtri(0.5 + confidence / 2) * error)
-    return Score(value, max(0.0, value - reach), min(1.0, value + reach))
-
-
-def _areas(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean area under the curves for each resample, [resamples]; NaN without any curve.
-
-    `weights` says how often each row is drawn, [resamples, rows]. An area is the share of pairs of
-    a positive and a negative row whose scores are in the right order (Mann and Whitney 1947).
-    """
-    areas = np.full((probabilities.shape[1], len(weights)), np.nan)
-    for label in range(probabilities.shape[1]):
-        order, starts = _ties(probabilities[:, label])
-        drawn = weights[:, order]
-        positive = np.add.reduceat(drawn * (truth[order] == label), starts, axis=1)
-        negative = np.add.reduceat(drawn, starts, axis=1) - positive
-        pairs = positive.sum(1).astype(np.float64) * negative.sum(1)
-        right = (positive * _below(negative)).sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            areas[label] = np.where(pairs > 0, right / pairs, np.nan)
-    defined = ~np.isnan(areas)
-    with np.errstate(invalid="ignore"):
-        mean: np.ndarray = np.nansum(areas, 0) / defined.sum(0)
-    return mean
-
-
-def _ties(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows by their score, and where in that order each run of equal scores starts."""
-    order = np.argsort(scores)
-    ordered = scores[order]
-    return order, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-
-
-def _below(counts: np.ndarray) -> np.ndarray:
-    """How many are below each run of equal scores, those in it counting half; same shape."""
-    below: np.ndarray = np.cumsum(counts, axis=-1) - counts / 2
-    return below
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -6,8 +6,9 @@ from rich.markup import escape
 
 from textassay.console import INTERRUPTED, alarm, counted, out, reports_errors, table, tell
 from textassay.errors import Stopped
+from textassay.evaluation.confidences import CALIBRATED
 from textassay.evaluation.folders import Request
-from textassay.evaluation.metrics import CALIBRATED, HEADLINE, NAMES
+from textassay.evaluation.metrics import HEADLINE, NAMES
 from textassay.evaluation.report import show, show_change, verdict
 from textassay.evaluation.standalone import Outcome, evaluate_standalone
 

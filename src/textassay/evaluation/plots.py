@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from textassay.evaluation.confidences import ECE_BINS, reliability
 from textassay.evaluation.fonts import LATIN, families, plain_text
-from textassay.evaluation.metrics import ECE_BINS, LOWER_IS_BETTER, reliability
+from textassay.evaluation.metrics import LOWER_IS_BETTER
 from textassay.files import replacing
 
 INK, ACCENT, SECOND = "#1f2933", "#0b6e4f", "#c8553d"
