@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,25 @@ def test_torch_loads_weights_and_nothing_else() -> None:
     for path, call in loads:
         said = {word.arg: ast.unparse(word.value) for word in call.keywords}
         assert said.get("weights_only") == "True", f"{path}:{call.lineno}"
+
+
+def test_a_library_that_loads_a_model_itself_does_not_ask_whether_to_run_its_code(
+    tmp_path, monkeypatch
+) -> None:
+    """PEFT does, of a model or tokenizer that an adapter's config names."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    from textassay.models import peft_library
+
+    assert peft_library.peft
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    auto_map = dict.fromkeys(("AutoConfig", "AutoModel"), "theirs.Theirs")
+    content = {"model_type": "theirs", "auto_map": auto_map}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    tokenizer = {"auto_map": {"AutoTokenizer": ["theirs.Theirs", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    for library in (AutoConfig, AutoModel, AutoTokenizer):
+        with pytest.raises(ValueError):
+            library.from_pretrained(tmp_path)
+    assert not (tmp_path / "ran").exists()
