@@ -11,6 +11,9 @@ main() {
   fi
   local name=$1 script
   shift
+  if [[ $name == textassay ]]; then
+    exec "$TEXTASSAY_PYTHON" -m textassay "$@"
+  fi
   script=$(find_script "$name")
   case $script in
     *.py) exec "$TEXTASSAY_PYTHON" "$script" "$@" ;;
@@ -36,7 +39,7 @@ find_script() {
 
 show_choice() {
   printf 'Give this image one of these, with --help for what each takes:\n\n'
-  printf '  %s\n' train.sh eval.sh
+  printf '  %s\n' textassay train.sh eval.sh
   (cd "$TEXTASSAY_HOME/scripts" && printf '  %s\n' *.py)
   printf '\nor any command, bash for example. /work is the current folder: mount what is to be read\n'
   printf 'or kept there, as in: docker run --rm -v "%s/runs:/work/runs" IMAGE eval.sh runs/...\n' "\$PWD"

@@ -30,8 +30,13 @@ SECONDS_TO_SETTLE = 3.0
 
 
 def project_root() -> Path:
-    """The folder that holds `jobs/`, `data/` and `scripts/` (TEXTASSAY_HOME, or this checkout)."""
-    return Path(os.environ.get("TEXTASSAY_HOME") or Path(__file__).parents[2])
+    """The folder that holds `jobs/`, `data/` and `slurm/`.
+
+    TEXTASSAY_HOME, or what a wheel brought with the package, or the checkout that this file is in.
+    """
+    named = os.environ.get("TEXTASSAY_HOME")
+    brought = Path(__file__).parent / "home"
+    return Path(named) if named else brought if brought.is_dir() else Path(__file__).parents[2]
 
 
 def cache_dir() -> Path:

@@ -12,13 +12,12 @@ from textassay.cluster.train import again, command_of, only_job, part_of
 from textassay.config.load import resolve_job
 from textassay.config.runs import CONFIG, PROVENANCE, Run, preparing, runs_of
 from textassay.errors import UsageError
-from textassay.files import project_root, write_json
+from textassay.files import write_json
 
 STEP = {
     "SLURM_JOB_ID": "12345", "SLURM_STEP_NUM_NODES": "2", "SLURM_NODEID": "1",
     "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1",
 }  # fmt: skip
-SCRIPTS = project_root() / "scripts"
 
 
 def runs(launcher="lora", force=False, folder=Path("out"), **told):
@@ -62,7 +61,7 @@ def test_an_element_carries_out_the_seed_that_it_counts_to() -> None:
 def test_one_process_carries_out_a_run_of_its_own() -> None:
     command = command_of(Path("mine.yaml"), runs()[1], ["--bf16=true"], place())
     assert command == [
-        sys.executable, "-P", f"{SCRIPTS}/train_lora.py", "mine.yaml", "--seed=42",
+        sys.executable, "-P", "-m", "textassay.commands.train_lora", "mine.yaml", "--seed=42",
         "--output_dir=out/adhoc/seed-42", "--bf16=true",
     ]  # fmt: skip
 
@@ -71,8 +70,9 @@ def test_one_process_carries_out_a_run_of_its_own() -> None:
 def test_deepspeed_is_several_processes_a_node(told, count) -> None:
     of_job = runs("deepspeed", **{f"resources.{key}": value for key, value in told.items()})
     command = command_of(None, of_job[0], [], place())
-    assert command[1:7] == [
-        "-P", "-m", "textassay.cluster.processes", "0", count, f"{SCRIPTS}/train_deepspeed.py",
+    assert command[1:8] == [
+        "-P", "-m", "textassay.cluster.processes", "0", count, "-m",
+        "textassay.commands.train_deepspeed",
     ]  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_force_is_obeyed_once(tmp_path) -> None:
 
 def test_an_evaluation_that_was_queued_again_leaves_alone_what_it_has_evaluated() -> None:
     words = ["runs/a", "runs/b", "--device=cpu"]
-    first = [sys.executable, "-P", f"{SCRIPTS}/evaluate.py", *words]
+    first = [sys.executable, "-P", "-m", "textassay.commands.evaluate", *words]
     assert evaluate.command_of(words, place()) == first
     assert evaluate.command_of(words, AGAIN) == [*first, "--skip_existing"]
 

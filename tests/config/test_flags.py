@@ -207,17 +207,23 @@ def test_a_batch_hands_each_launcher_what_it_was_told(launcher, write):
             assert again.job.data.max_samples == 9
 
 
-def test_help_names_every_shown_flag_and_imports_no_heavy_library():
+@pytest.mark.parametrize(
+    ("flag", "shows"),
+    [("--help", ("--learning_rate", "--lora_r", "--show_config", "--seeds ", "--help_all")),
+     ("--help_all", ("--learning_rate", "--head [linear|mlp|label_scoring]", "--seed ",
+                     "--bf16 [true|false]", "--adam_beta2", "--vera_dropout"))],
+)  # fmt: skip
+def test_help_shows_flags_and_imports_no_heavy_library(flag, shows):
     code = (
         "import sys; from textassay.config.flags import run_options\n"
-        "run_options('lora')(lambda run: None).main(['--help'], standalone_mode=False)\n"
+        f"run_options('lora')(lambda run: None).main(['{flag}'], standalone_mode=False)\n"
         "heavy = {'torch', 'transformers', 'peft', 'pyarrow', 'datasets', 'pydantic'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for flag in ("--learning_rate", "--lora_r", "--show_config", "--seed "):
-        assert flag in done.stdout
+    for text in shows:
+        assert text in done.stdout
 
 
 def jobs_of(*arguments):

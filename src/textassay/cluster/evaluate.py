@@ -8,14 +8,15 @@ import sys
 from collections.abc import Sequence
 
 from textassay.cluster.place import Place
-from textassay.files import project_root
 from textassay.interpreter import python_command
 from textassay.stopping import heeding_signals, run_passing_on
+
+EVALUATOR = "textassay.commands.evaluate"
 
 
 def command_of(arguments: Sequence[str], place: Place) -> list[str]:
     """The evaluator's command; once the job was queued again, what it has evaluated stays so."""
-    command = python_command(str(project_root() / "scripts" / "evaluate.py"), *arguments)
+    command = python_command("-m", EVALUATOR, *arguments)
     return [*command, *(["--skip_existing"] if place.restarts else [])]
 
 

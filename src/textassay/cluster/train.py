@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from textassay.cluster.evaluate import EVALUATOR
 from textassay.cluster.place import Place
 from textassay.config.flags import RESUME, batch_options
 from textassay.config.runs import PROVENANCE, Run, stored_config
 from textassay.console import err
 from textassay.errors import Stopped, UsageError
-from textassay.files import project_root, read_json
+from textassay.files import read_json
 from textassay.interpreter import python_command
 from textassay.stopping import heeding_signals, run_passing_on, stop_if_asked
 from textassay.training import batch
@@ -126,9 +127,8 @@ def _evaluate(run: Run) -> int:
 
     if (run.path / RESULTS).is_file():
         return 0
-    script = project_root() / "scripts" / "evaluate.py"
     device = run.job.resources.device
-    return run_passing_on(python_command(str(script), str(run.path), f"--device={device}"))
+    return run_passing_on(python_command("-m", EVALUATOR, str(run.path), f"--device={device}"))
 
 
 if __name__ == "__main__":

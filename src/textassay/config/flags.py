@@ -9,8 +9,9 @@ import click
 
 from textassay.config.aliases import ALIASES, PRECISION_FLAGS, keys_of_flags
 from textassay.config.flag_table import FLAGS
-from textassay.config.user_path import UserPath
-from textassay.console import SPELLING, Command, reports_errors
+from textassay.config.help import SWITCH, Choices, CommandWithSettings
+from textassay.config.user_path import JobPath, UserPath
+from textassay.console import SPELLING, reports_errors
 from textassay.errors import UsageError
 from textassay.stopping import heeding_signals
 
@@ -70,7 +71,7 @@ def student_options(function: Callable[["Run"], Any]) -> click.Command:
 
 def _run_command(callback: Callable[..., None], doc: str | None) -> click.Command:
     command = _command(callback, doc)
-    command.params.insert(0, click.Argument(["job_file"], required=False, type=_path()))
+    command.params.insert(0, click.Argument(["job_file"], required=False, type=JobPath()))
     where = "the run's directory [default: runs/<job>/seed-<k>]"
     command.params += _setting_options() + _run_controls(where)
     return command
@@ -131,7 +132,7 @@ def batch_options(function: Callable[..., Any]) -> click.Command:
             function(runs, _as_arguments(given))
 
     command = _command(callback, function.__doc__)
-    command.params.insert(0, click.Argument(["job_files"], nargs=-1, type=_path()))
+    command.params.insert(0, click.Argument(["job_files"], nargs=-1, type=JobPath()))
     where = "the directory above <job>/seed-<k> [default: runs]"
     command.params += _setting_options() + _run_controls(where)
     return command
@@ -165,7 +166,7 @@ def _told_of_data(
 
 
 def _command(callback: Callable[..., None], doc: str | None) -> click.Command:
-    return Command(
+    return CommandWithSettings(
         name=None,
         callback=callback,
         help=doc,
@@ -174,34 +175,28 @@ def _command(callback: Callable[..., None], doc: str | None) -> click.Command:
     )
 
 
-def _path() -> click.Path:
-    return UserPath()
-
-
 def _setting_options() -> list[click.Option]:
-    options = []
-    for flag, _, text, shown, boolean in FLAGS:
-        options.append(_option(flag, text, shown, boolean))
-    options += [_option(flag, "the same as --precision", True, True) for flag in PRECISION_FLAGS]
-    options.append(_option("use_lora", "the same as --method lora", True, True))
-    options.append(_option("use_qlora", "--method lora with --load_in_4bit", True, True))
-    return options + [
-        _option(f, f"the same as {k}", f == "seed", False) for f, k in ALIASES.items()
-    ]
+    options = [_option(flag, text, shown, choices) for flag, _, text, shown, choices in FLAGS]
+    for flag, key in PRECISION_FLAGS.items():
+        options.append(_option(flag, f"the same as {key}", True, SWITCH))
+    options.append(_option("use_lora", "the same as --method lora", True, SWITCH))
+    options.append(_option("use_qlora", "--method lora with --load_in_4bit", True, SWITCH))
+    return options + [_option(f, f"the same as {k}", True, ()) for f, k in ALIASES.items()]
 
 
-def _option(flag: str, text: str, shown: bool, boolean: bool) -> click.Option:
-    if boolean:  # both `--bf16` and `--bf16 false`
-        return click.Option(
-            [f"--{flag}"], is_flag=False, flag_value="true", help=text, hidden=not shown
-        )
+def _option(flag: str, text: str, shown: bool, choices: tuple[str, ...]) -> click.Option:
+    if choices == SWITCH:  # both `--bf16` and `--bf16 false`
+        return click.Option([f"--{flag}"], is_flag=False, flag_value="true", help=text,
+                            hidden=not shown, type=Choices(choices))  # fmt: skip
+    if choices:
+        return click.Option([f"--{flag}"], help=text, hidden=not shown, type=Choices(choices))
     return click.Option([f"--{flag}"], help=text, hidden=not shown, metavar="VALUE")
 
 
 def _run_controls(where: str) -> list[click.Option]:
     return [
-        click.Option(["--output_dir"], type=_path(), help=where),
-        click.Option(["--env_file"], type=_path(), help="a .env file with TEXTASSAY_ variables"),
+        click.Option(["--output_dir"], type=UserPath(), help=where),
+        click.Option(["--env_file"], type=UserPath(), help="a .env file with TEXTASSAY_ variables"),
         click.Option(
             ["--resume_from_checkpoint"],
             default="auto",

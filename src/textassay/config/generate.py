@@ -22,6 +22,7 @@ PEFT_INTERNAL = {
     "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path",
     "revision", "inference_mode",
 }  # fmt: skip
+SWITCH = ("true", "false")
 # Flags that `flags.py` spells out itself.
 HANDWRITTEN = {"bf16", "fp16", "resume_from_checkpoint", "output_dir", "seed", "local_rank"}
 
@@ -76,8 +77,8 @@ def peft_fields() -> dict[str, dict[str, str]]:
     return table
 
 
-def flags() -> list[tuple[str, str, str, bool, bool]]:
-    """(flag, setting, help, shown, boolean) for every setting; library fields are not shown."""
+def flags() -> list[tuple[str, str, str, bool, tuple[str, ...]]]:
+    """(flag, setting, help, whether it is ours, choices) for every setting; a switch has two."""
     from textassay.config.library_fields import TRAINING_ARGUMENTS
     from textassay.config.schema import METHODS, SECTIONS, Job
 
@@ -114,16 +115,25 @@ def flags() -> list[tuple[str, str, str, bool, bool]]:
         booleans |= {
             f"{section}.{k}" for k, info in model.model_fields.items() if info.annotation is bool
         }
-    return [(*row, row[1] in booleans) for row in rows]
+    return [(*row, SWITCH if row[1] in booleans else _choices(row[1])) for row in rows]
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """The values that a setting of ours may have, where they are a few words."""
+    from textassay.config.schema import SECTIONS
+
+    section, _, field = key.partition(".")
+    fields = SECTIONS[section].model_fields if section in SECTIONS else {}
+    annotation = fields[field].annotation if field in fields else None
+    is_choice = typing.get_origin(annotation) is typing.Literal
+    return tuple(map(str, typing.get_args(annotation))) if is_choice else ()
 
 
 def _help(model: Any, field: str) -> str:
     info = model.model_fields[field]
-    text = info.description or ""
-    choices = typing.get_args(info.annotation)
-    if typing.get_origin(info.annotation) is typing.Literal:
-        text += f" ({', '.join(choices)})"
-    default = info.default
+    text, default = info.description or "", info.default
+    if isinstance(default, bool):
+        default = str(default).lower()
     return text if default is None else f"{text} [default: {default}]"
 
 
@@ -133,7 +143,7 @@ def main() -> None:
     body = f"TRAINING_ARGUMENTS: dict[str, str] = {training_arguments()!r}\n\n"
     body += f"PEFT_FIELDS: dict[str, dict[str, str]] = {peft_fields()!r}\n"
     (folder / "library_fields.py").write_text(HEADER + body)
-    table = f"FLAGS: list[tuple[str, str, str, bool, bool]] = {flags()!r}\n"
+    table = f"FLAGS: list[tuple[str, str, str, bool, tuple[str, ...]]] = {flags()!r}\n"
     (folder / "flag_table.py").write_text(HEADER + table)
 
 

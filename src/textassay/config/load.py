@@ -26,6 +26,7 @@ from textassay.config.runs import settings_of_teacher
 from textassay.config.schema import FULL_RATE, SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
+from textassay.files import project_root
 from textassay.masking import looks_secret
 
 BASE, REVISION = "model.model_name_or_path", "model.revision"
@@ -128,7 +129,8 @@ def read_job_file(path: Path) -> dict[str, Any]:
     """The settings of a job file by dotted key."""
     if not path.is_file():
         raise UsageError(
-            f"{path}: there is no such job file; `ls jobs` lists those that come along."
+            f"{path}: there is no such job file; those that come along are in "
+            f"{project_root() / 'jobs'}."
         )
     try:
         content = read_yaml(path.read_text(encoding="utf-8")) or {}

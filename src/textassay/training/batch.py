@@ -7,7 +7,6 @@ from textassay.config.runs import Run
 from textassay.console import INTERRUPTED, err, say, tell
 from textassay.errors import DataError, GateError, Stopped, TextassayError
 from textassay.evaluation.learned import did_not_learn
-from textassay.files import project_root
 from textassay.interpreter import python_command
 from textassay.locking import refuse_if_locked
 from textassay.stopping import run_passing_on, stop_if_asked
@@ -82,7 +81,7 @@ def command_of(
     if run.job.launcher == "deepspeed":
         count = run.job.resources.nproc_per_node or run.job.resources.device
         command += ["-m", *starter, str(count)]
-    command += [str(project_root() / "scripts" / f"train_{run.job.launcher}.py")]
+    command += ["-m", f"textassay.commands.train_{run.job.launcher}"]
     command += [str(job_file)] if job_file else []
     command += [f"--seed={run.seed}", f"--output_dir={run.path}", *overrides]
     return [*command, *(["--force"] if run.force else [])]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from textassay import __version__
 from textassay.config.schema import Job
 from textassay.errors import TextassayError, UsageError
 from textassay.files import project_root
@@ -40,10 +41,10 @@ def provide_extras(jobs: list[Job]) -> None:
 def install_line(extras: str) -> str:
     """The command that installs extras, separated by commas, into this Python."""
     root = project_root()
-    return (
-        f"DS_BUILD_OPS=0 {sys.executable} -m pip install -c {root}/constraints.txt "
-        f"-e '{root}[{extras}]'"
-    )
+    pip = f"DS_BUILD_OPS=0 {sys.executable} -m pip install"
+    if not (root / "pyproject.toml").is_file():  # a wheel is installed, and its checkout is gone
+        return f"{pip} 'textassay[{extras}]=={__version__}'"
+    return f"{pip} -c {root}/constraints.txt -e '{root}[{extras}]'"
 
 
 def wanted_extras(job: Job) -> list[str]:
