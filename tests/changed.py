@@ -99,11 +99,12 @@ def _imports(path: Path) -> Iterable[str]:
 
 
 def _is_named(changed: str, test: str) -> bool:
-    """Whether a test file names a changed script, page, job or other file."""
-    if changed.startswith(("src/", "tests/")):
+    """Whether a test file names a changed command, page, job or other file."""
+    is_command = changed.startswith(("scripts/", f"src/{PACKAGE}/commands/"))
+    if changed.startswith(("src/", "tests/")) and not is_command:
         return False
     name = re.escape(Path(changed).name)
-    stem = re.escape(Path(changed).stem) if changed.startswith("scripts/") else name
+    stem = re.escape(Path(changed).stem) if is_command else name
     text = (ROOT / test).read_text(encoding="utf-8")
     return re.search(rf"{name}|[\"']{stem}[\"']", text) is not None
 

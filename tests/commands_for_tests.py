@@ -1,6 +1,6 @@
 """The real commands in this process, and what must hold when they refuse."""
 
-import importlib.util
+import importlib
 import os
 import re
 from collections.abc import Callable
@@ -45,10 +45,7 @@ def refuse_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def script(name: str) -> Callable[..., Result]:
     """`script("compare")(A, "--flag", "value")`: scripts/compare.py, in this process."""
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module(f"textassay.commands.{name}")
 
     def call(*arguments: Any) -> Result:
         console.out.cache_clear()

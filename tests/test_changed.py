@@ -27,7 +27,7 @@ def test_a_helper_of_tests_reaches_those_that_import_it() -> None:
     ("file", "test"),
     [
         ("docs/deploy.md", "tests/test_deploy.py"),
-        ("scripts/serve.py", "tests/serving/test_server.py"),
+        ("src/textassay/commands/serve.py", "tests/serving/test_server.py"),
         ("slurm/common.sh", "tests/slurm/test_shell.py"),
         ("tests/test_files.py", "tests/test_files.py"),
     ],

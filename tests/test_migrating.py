@@ -1,7 +1,7 @@
 """Every command of docs/migrating.md, as it stands there, with tiny models and data."""
 
 import csv
-import importlib.util
+import importlib
 import json
 import re
 import shlex
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from tests.commands_for_tests import SCRIPTS, go_offline
+from tests.commands_for_tests import go_offline
 from tests.config.test_emotion_env import DOCUMENTED
 from tests.models_for_tests import tiny_bert, tiny_gpt2, tiny_llama, tiny_qwen2
 from tests.test_docs import ROOT, rows
@@ -75,14 +75,10 @@ def carry_out(monkeypatch: pytest.MonkeyPatch, verified_here: None) -> Callable[
     """carry_out(command): what it printed. Its scripts run in this process, which has torch."""
 
     def call(*tokens: str) -> Any:
-        script = SCRIPTS / SHELL.get(tokens[0], Path(tokens[0]).name)
-        spec = importlib.util.spec_from_file_location(f"script_{script.stem}", script)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        name = Path(SHELL.get(tokens[0], tokens[0])).stem
+        main: click.Command = importlib.import_module(f"textassay.commands.{name}").main
         console.out.cache_clear()
         console.err.cache_clear()
-        main: click.Command = module.main
         return CliRunner().invoke(main, list(tokens[1:]))
 
     start = subprocess.run
@@ -91,7 +87,8 @@ def carry_out(monkeypatch: pytest.MonkeyPatch, verified_here: None) -> Callable[
         """A process that train.sh would start; others, such as git, are started."""
         if arguments[0] != sys.executable or "textassay.training.launch" in arguments:
             return start(arguments, **options)
-        result = call(*(word for word in arguments[1:] if word != "-P"))
+        assert arguments[1:3] == ["-P", "-m"]
+        result = call(f"{arguments[3].rpartition('.')[2]}.py", *arguments[4:])
         assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
         return subprocess.CompletedProcess(arguments, 0, result.stdout, result.stderr)
 

@@ -69,11 +69,21 @@ def test_a_process_looks_anew_unless_it_trains_with_the_one_that_started_it(mach
     assert settled(RANK="0") == {"RANK": "0"}
 
 
-def test_another_training_is_counted_though_it_reads_a_file_now(machine: Path) -> None:
+@pytest.mark.parametrize("command", [
+    "python /home/me/scripts/train_lora.py job.yaml", "python -P scripts/train_full.py",
+    "python -P -m textassay.commands.train_deepspeed job.yaml",
+    "/venv/bin/python /venv/bin/textassay train-lora job.yaml",
+    "python -m textassay.commands.distill teacher",
+])  # fmt: skip
+def test_another_training_is_counted_though_it_reads_a_file_now(
+    command: str, machine: Path
+) -> None:
     running(machine, 1)
-    for pid, script in ((77, "/home/me/scripts/train_lora.py"), (78, "scripts/train_lora.pyc")):
+    others = ("python scripts/train_lora.pyc", "vim /home/me/train_lora.py.txt", "",
+              "python /venv/bin/textassay train job.yaml", "cat a b /x/train_lora.py")  # fmt: skip
+    for pid, words in enumerate((command, *others), 77):
         (machine / str(pid)).mkdir()
-        (machine / str(pid) / "cmdline").write_bytes(f"python\0{script}\0job.yaml\0".encode())
+        (machine / str(pid) / "cmdline").write_bytes(words.replace(" ", "\0").encode() + b"\0")
     assert "beside 1 busy process " in settled()[REASON]
 
 

@@ -9,6 +9,7 @@ sum depends on it, and a run that goes on elsewhere must compute the same number
 
 import math
 import os
+import re
 import statistics
 import time
 from collections.abc import MutableMapping
@@ -20,9 +21,12 @@ WAITING_CHOICES = (WAITING, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # Names of variables that this module set and why, for processes that inherit them.
 OURS, REASON = "TEXTASSAY_THREADS_SET", "TEXTASSAY_THREADS_REASON"
 LOOKS, SECONDS_BETWEEN_LOOKS = 3, 0.003
-# Scripts that keep all CPUs busy once they have begun; a look may meet one while it reads a file.
-COMPUTING = (b"/train_full.py", b"/train_lora.py", b"/train_deepspeed.py", b"/distill.py",
-             b"/prune.py")  # fmt: skip
+# How a command starts that keeps all CPUs busy once it has begun: as a script, a module, or by name.
+# A look may meet one while it reads a file.
+COMPUTING = re.compile(
+    rb"(?:\S*/|-m textassay\.commands\.|\S*/textassay )"
+    rb"(?:train[_-](?:full|lora|deepspeed)|distill|prune)(?:\.py)?(?: |$)"
+)
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
@@ -139,11 +143,12 @@ def _other_runs() -> int:
     runs = 0
     for folder in PROC.glob("[0-9]*"):
         try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")[1:3]
+            _, *arguments = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         except OSError:
             continue
         if int(folder.name) not in own:
-            runs += any(argument.endswith(COMPUTING) for argument in arguments)
+            command = b" ".join(arguments[:4]).removeprefix(b"-P ")
+            runs += COMPUTING.match(command) is not None
     return runs
 
 

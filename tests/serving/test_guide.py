@@ -1,22 +1,16 @@
 """docs/serving.md names everything that there is."""
 
-import importlib.util
 import re
 from pathlib import Path
 
-from tests.commands_for_tests import SCRIPTS
-
+from textassay.commands.serve import main
 from textassay.serving.app import WHY_NOT
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def test_every_flag_stands_on_the_page_with_its_default() -> None:
-    spec = importlib.util.spec_from_file_location("serve", SCRIPTS / "serve.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    options = [option for option in module.main.params if option.param_type_name == "option"]
+    options = [option for option in main.params if option.param_type_name == "option"]
     assert len(options) > 15
     for option in options:
         row = next(line for line in PAGE.splitlines() if line.startswith("|")

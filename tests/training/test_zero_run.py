@@ -214,7 +214,7 @@ def test_a_tensor_that_does_not_move_stops_the_run(
         "        group['params'] = [p for p in group['params'] if p.shape != (5, 32)]\n"
         "    return made\n"
         "ZeroTrainer.create_optimizer = without_head\n"
-        "from scripts.train_deepspeed import main\n"
+        "from textassay.commands.train_deepspeed import main\n"
         "main()\n"
     )
     flags = [f"--{name}={value}" for name, value in {**settings, "method": "full"}.items()]
