@@ -21,7 +21,7 @@ WAITING_CHOICES = (WAITING, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # Names of variables that this module set and why, for processes that inherit them.
 OURS, REASON = "TEXTASSAY_THREADS_SET", "TEXTASSAY_THREADS_REASON"
 LOOKS, SECONDS_BETWEEN_LOOKS = 3, 0.003
-# How a command starts that keeps all CPUs busy once it has begun: as a script, a module, or by name.
+# How a command starts that keeps all CPUs busy once it has begun: as script, module, or by name.
 # A look may meet one while it reads a file.
 COMPUTING = re.compile(
     rb"(?:\S*/|-m textassay\.commands\.|\S*/textassay )"
