@@ -160,12 +160,16 @@ class AssayTrainer(Trainer):
         restore_weights(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
         self._refuse_lost_numbers(resume_from_checkpoint)
 
-    def _init_training_state(self, max_steps: int, per_epoch: int, *rest: Any) -> Any:
+    def _init_training_state(
+        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int,
+        resume_from_checkpoint: Any, trial: Any,
+    ) -> Any:  # fmt: skip
         """The library would take the best checkpoint from where it once was."""
-        places = super()._init_training_state(max_steps, per_epoch, *rest)
-        _, resume_from, _ = rest
-        if resume_from:
-            self.settle_best(Path(resume_from))
+        places = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint:
+            self.settle_best(Path(resume_from_checkpoint))
         return places
 
     def settle_best(self, start: Path) -> None:

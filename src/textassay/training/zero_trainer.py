@@ -34,22 +34,32 @@ class ZeroTrainer(AssayTrainer):
         if self.args.should_save:
             self.beside(Path(output_dir or self.args.output_dir))
 
-    def _init_training_state(self, max_steps: int, per_epoch: int, *rest: Any) -> Any:
+    def _init_training_state(
+        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int,
+        resume_from_checkpoint: Any, trial: Any,
+    ) -> Any:  # fmt: skip
         """Where another number of processes left off, in steps of these."""
-        _, resume_from, _ = rest
-        if resume_from and is_part(Path(resume_from)):
+        if resume_from_checkpoint and is_part(Path(resume_from_checkpoint)):
             if is_main():
-                place_trainer(Path(resume_from), max_steps, per_epoch, self.args.max_steps > 0)
+                place_trainer(
+                    Path(resume_from_checkpoint), max_steps, num_update_steps_per_epoch,
+                    self.args.max_steps > 0,
+                )  # fmt: skip
             wait_for_all()
-        return super()._init_training_state(max_steps, per_epoch, *rest)
+        return super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
 
-    def _prepare_for_training(self, max_steps: int, loader: Any, resume_from: Any) -> Any:
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any
+    ) -> Any:
         """The engine; with weights carried over its optimizer is new and only the rate goes on."""
+        resume_from = resume_from_checkpoint
         anew = bool(resume_from) and is_part(Path(resume_from))
         try:
             with deepspeed_loads_weights_only():
                 made = super()._prepare_for_training(
-                    max_steps, loader, None if anew else resume_from
+                    max_steps, train_dataloader, None if anew else resume_from
                 )
         except UnpicklingError as error:
             raise DataError(
