@@ -5,26 +5,29 @@ from collections.abc import Sequence
 from typing import Any
 
 MASK = "***"
+# No pattern may take more than linear time: a stranger's text is masked, too.
 # Tokens by the form that their makers give them: Hugging Face, GitHub, GitLab, AWS, OpenAI and
 # others, Slack, Google, Weights & Biases, PyPI, npm, and JSON Web Tokens.
 BY_FORM = re.compile(
     r"""\b(
       hf_[A-Za-z0-9]{16,} | (api_org|hf_oauth)_[A-Za-z0-9]{16,}
-    | gh[a-z]_[A-Za-z0-9]{16,} | github_pat_\w{16,} | glpat-[\w-]{16,}
+    | gh[pousr]_[A-Za-z0-9]{16,} | github_pat_\w{16,} | glpat-[\w-]{16,}
     | (AKIA|ASIA)[A-Z0-9]{16}
-    | sk-[\w-]{16,} | xox[a-z]-[\w-]{10,} | AIza[\w-]{30,}
-    | wandb_v\d+_\w{16,} | pypi-[\w-]{16,} | npm_[A-Za-z0-9]{16,}
-    | eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*
+    | sk-(proj|ant|svcacct|admin|or-v1)-[\w-]{20,} | sk-[A-Za-z0-9]{32,}
+    | xox[a-z]-[\w-]{10,} | AIza[\w-]{30,}
+    | wandb_v\d+_\w{16,} | pypi-AgE[\w-]{16,} | npm_[A-Za-z0-9]{16,}
+    | (?<![\w-])eyJ[\w-]{10,2000}\.[\w-]{10,2000}\.[\w-]*
     )""",
     re.VERBOSE,
 )
 # What stands behind a name that says so: `--hub_token X`, `WANDB_API_KEY=X`, `Bearer X`.
 SECRET = r"(token|secret|password|passwd|api[_-]?key|access[_-]?key|credentials)"
-BY_FLAG = re.compile(rf"(--[\w-]*{SECRET}[=\s]\s*)(?!--)\S+", re.IGNORECASE)
+BY_FLAG = re.compile(rf"((?<![\w-])--[\w-]{{0,60}}{SECRET}[=\s]\s*)(?!--)\S+", re.IGNORECASE)
 BY_VARIABLE = re.compile(rf"(\b[A-Z0-9_]*{SECRET.upper()}=)[^\s&]+")
-BEARER = re.compile(r"(\bBearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+BEARER = re.compile(r"(\bBearer\s+)(?=\S*\d|\S{20})[\w.~+/=-]{8,}", re.IGNORECASE)
 # https://user:password@host, and https://token@host; git@host is a name alone.
-IN_ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^\s/@:]*:[^\s/@]+|[^\s/@:]{16,})(?=@)", re.I)
+SCHEME = r"(\b[a-z][a-z0-9+.-]{0,20}://)"
+IN_ADDRESS = re.compile(rf"{SCHEME}([^\s/@:]*:[^\s/@]+|[^\s/@:]{{16,}})(?=@)", re.IGNORECASE)
 # A key of Weights & Biases has the form of a git commit.
 KEY_OR_COMMIT = re.compile(r"[0-9a-f]{40}")
 
