@@ -232,3 +232,22 @@ def test_a_folder_that_takes_no_files_is_an_error_about_the_file(tmp_path, monke
     with pytest.raises(PermissionError) as caught:
         write_text(tmp_path / "x.csv", "rows")
     assert caught.value.filename == str(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("name", ["TEXTASSAY_CACHE", "TEXTASSAY_HOME", "TEXTASSAY_DATA_DIR"])
+def test_a_tilde_in_a_variable_is_the_users_home(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In quotes, and in files of environments, no shell has said so: ~ was a folder's name."""
+    from textassay.data.catalog import read_entry
+
+    (tmp_path / "there" / "r8").mkdir(parents=True)
+    found = {
+        "TEXTASSAY_CACHE": cache_dir,
+        "TEXTASSAY_HOME": project_root,
+        "TEXTASSAY_DATA_DIR": lambda: (read_entry("r8").local_folder() or tmp_path).parent,
+    }
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(name, "~/there")
+    monkeypatch.chdir(tmp_path)
+    assert found[name]() == tmp_path / "there"

@@ -29,14 +29,25 @@ OLD = ".old"
 SECONDS_TO_SETTLE = 3.0
 
 
+def from_home(path: str) -> str:
+    """A path in which `~` at the beginning is the user's home: quoted, no shell has said so."""
+    return os.path.expanduser(path)  # noqa: PTH111 (it may be a hub name, and pathlib fails)
+
+
+def path_in_environment(name: str) -> Path | None:
+    """The path that an environment variable names; None where it is not set, or empty."""
+    value = os.environ.get(name)
+    return Path(from_home(value)) if value else None
+
+
 def project_root() -> Path:
     """The folder that holds `jobs/`, `data/` and `slurm/`.
 
     TEXTASSAY_HOME, or what a wheel brought with the package, or the checkout that this file is in.
     """
-    named = os.environ.get("TEXTASSAY_HOME")
     brought = Path(__file__).parent / "home"
-    return Path(named) if named else brought if brought.is_dir() else Path(__file__).parents[2]
+    here = brought if brought.is_dir() else Path(__file__).parents[2]
+    return path_in_environment("TEXTASSAY_HOME") or here
 
 
 def cache_dir() -> Path:
@@ -44,9 +55,9 @@ def cache_dir() -> Path:
 
     For a user without a home directory it lasts as long as the machine is up.
     """
-    named = os.environ.get("TEXTASSAY_CACHE")
+    named = path_in_environment("TEXTASSAY_CACHE")
     if named:
-        return Path(named)
+        return named
     try:
         return Path("~/.cache/textassay").expanduser()
     except RuntimeError:  # no HOME, and the user database does not know this user

@@ -1,5 +1,6 @@
 """From defaults, job file, environment and flags to one job that knows its sources."""
 
+import json
 import re
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -379,11 +380,76 @@ def test_a_long_value_is_not_shown_whole():
     assert len(refusal(flags={"training.learning_rate": "9" * 10_000 + "x"})) < 600
 
 
-@pytest.mark.parametrize("key", ["artifact.runs_dir", "artifact.final_model_dir", "data.path",
-                                 "data.train_file"])  # fmt: skip
-def test_a_tilde_in_a_path_is_the_users_home(key, monkeypatch):
+# Settings whose description speaks of files and directories, but which name none.
+NO_PATHS = {
+    "name", "launcher", "data.name", "data.column_names", "data.encoding", "data.label_type",
+    "data.on_bad_rows", "data.skip_rows", "artifact.save_merged", "artifact.save_bin",
+    "resources.nproc_per_node", "resources.gpus_per_node", "evaluation.calibrate",
+}  # fmt: skip
+
+
+def path_settings() -> dict[str, bool]:
+    """Every setting that names a file or a directory, and whether it takes several."""
+    told = re.compile(r"\b(files?|director(y|ies)|folder|path|artifact|rows, where|\w+ rows)\b")
+    found = {}
+    for section, outer in Job.model_fields.items():
+        fields = getattr(outer.annotation, "model_fields", None) or {"": outer}
+        for name, field in fields.items():
+            key = f"{section}.{name}".strip(".")
+            of_text = "str" in str(field.annotation)
+            if (
+                of_text
+                and told.search(f"{name} {field.description}".replace("_", " "))
+                and key not in NO_PATHS
+            ):
+                found[key] = "list" in str(field.annotation)
+    return found
+
+
+@pytest.mark.parametrize("source", ["flag", "environment", "env file", "job"])
+@pytest.mark.parametrize("key", path_settings())
+def test_a_tilde_in_a_path_is_the_users_home(key, source, monkeypatch, tmp_path):
     """Else half of a run would lie in a folder of that name, and half at home."""
     monkeypatch.setenv("HOME", "/home/somebody")
-    job, _ = resolve_job(None, None, {}, {key: "~/x"}, "lora")
     section, name = key.split(".")
-    assert getattr(getattr(job, section), name) == "/home/somebody/x"
+    variable = f"TEXTASSAY_{section}__{name}".upper()
+    job_file, env_file, environ = None, None, {}
+    flags = {"model.model_name_or_path": "org/base"} if section == "distillation" else {}
+    if key == "distillation.unlabelled_files":
+        flags["distillation.teacher"] = "org/teacher"
+    if source == "flag":
+        flags[key] = "~/x"
+    elif source == "environment":
+        environ = {variable: "~/x"}
+    elif source == "env file":
+        env_file = tmp_path / ".env"
+        env_file.write_text(f'{variable}="~/x"\n')
+    else:
+        job_file = tmp_path / "job.yaml"
+        value = "[~/x]" if path_settings()[key] else "~/x"
+        job_file.write_text(f"{section}: {{{name}: {value}}}\n")
+    if key == "model.model_name_or_path" and source != "flag":
+        flags.pop(key, None)
+    job, _ = resolve_job(job_file, env_file, environ, flags, "lora")
+    wanted = "/home/somebody/x"
+    assert getattr(getattr(job, section), name) == ([wanted] if path_settings()[key] else wanted)
+
+
+def test_every_kind_of_path_is_among_them():
+    assert path_settings().keys() == {
+        "data.path", "data.train_file", "data.validation_file", "data.test_file",
+        "model.model_name_or_path", "distillation.teacher", "distillation.unlabelled_files",
+        "deepspeed.config_file", "artifact.runs_dir", "artifact.final_model_dir",
+    }  # fmt: skip
+
+
+def test_a_teacher_at_home_lends_its_rows(monkeypatch, tmp_path):
+    run = tmp_path / "taught"
+    run.mkdir()
+    content = {"fingerprint": "sha256:0", "name": "taught", "data": {"path": "/rows.csv"},
+               "model": {"max_seq_length": 77}}  # fmt: skip
+    (run / "config.yaml").write_text(json.dumps(content))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"distillation.teacher": "~/taught", "model.model_name_or_path": "org/base"}
+    job, _ = resolve_job(None, None, {}, given, "full")
+    assert (job.data.path, job.model.max_seq_length) == ("/rows.csv", 77)

@@ -26,7 +26,7 @@ from textassay.config.runs import settings_of_teacher
 from textassay.config.schema import FULL_RATE, SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
-from textassay.files import project_root
+from textassay.files import from_home, project_root
 from textassay.masking import looks_secret
 
 BASE, REVISION = "model.model_name_or_path", "model.revision"
@@ -218,7 +218,7 @@ def _apply_teacher(given: dict[str, Setting], job_file: Path | None) -> None:
             "with --student, or have it cut out of the teacher with --student_layers N."
         )
     told_rows = any(key in given for key in ROWS)
-    for key, value in settings_of_teacher(Path(str(teacher.value))).items():
+    for key, value in settings_of_teacher(Path(from_home(str(teacher.value)))).items():
         if not (key == "name" and job_file) and not (key.startswith("data.") and told_rows):
             given.setdefault(key, Setting(key, value, "the teacher's run"))
 

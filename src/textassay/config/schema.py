@@ -5,7 +5,6 @@ the PEFT config that it names, each by the library's own name (see `library_fiel
 """
 
 import codecs
-import os
 import re
 from typing import Any, Literal, Self
 
@@ -22,6 +21,7 @@ from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
 from textassay.config.method_fields import refuse_method_fields
 from textassay.config.names import as_kind, nearest, typed_fields
 from textassay.config.trainer_fields import trainer_fields
+from textassay.files import from_home
 
 # The method that models/bottleneck.py adds to PEFT.
 METHODS = {
@@ -75,7 +75,11 @@ def text_encoding(name: str) -> str:
 
 def _expanded(path: str | None) -> str | None:
     """A path in which `~` is the user's home; transformers, told the same one, would say so too."""
-    return os.path.expanduser(path) if path else path  # noqa: PTH111 (it may be a hub name)
+    return from_home(path) if path else path
+
+
+def _all_expanded(paths: list[str]) -> list[str]:
+    return [from_home(path) for path in paths]
 
 
 class Section(BaseModel):
@@ -217,6 +221,8 @@ class ModelSection(Section):
     bnb_4bit_compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
         "bfloat16", description="what QLoRA multiplies in"
     )
+
+    _home = field_validator("model_name_or_path")(_expanded)
 
 
 class MethodSection(Section):
@@ -362,6 +368,9 @@ class DistillationSection(Section):
         None, ge=1, description="the base is so many of the teacher's layers, instead of a model"
     )
 
+    _home = field_validator("teacher")(_expanded)
+    _homes = field_validator("unlabelled_files")(_all_expanded)
+
     @model_validator(mode="after")
     def _goes_with_a_teacher(self) -> Self:
         for name in ("unlabelled_files", "student_layers"):
@@ -385,6 +394,8 @@ class DeepspeedSection(Section):
         None,
         description="a DeepSpeed configuration in JSON that replaces the one made from the job",
     )
+
+    _home = field_validator("config_file")(_expanded)
 
     @model_validator(mode="after")
     def _offload_fits_stage(self) -> Self:

@@ -1,12 +1,11 @@
 """Paths on command lines."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from textassay.files import project_root
+from textassay.files import from_home, project_root
 
 
 class UserPath(click.Path):
@@ -17,7 +16,7 @@ class UserPath(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The path, not looked at yet."""
-        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 (it may fail)
+        return super().convert(from_home(value), param, ctx)
 
 
 class JobPath(UserPath):

@@ -1,6 +1,5 @@
 """Known data sets: one YAML each in data/catalog, with columns, label names and licence."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from textassay.config.names import nearest
 from textassay.errors import UsageError
-from textassay.files import project_root
+from textassay.files import path_in_environment, project_root
 
 
 class Form(BaseModel):
@@ -60,8 +59,8 @@ class Entry(BaseModel):
         """Where a local copy lies: in the project, or under TEXTASSAY_DATA_DIR by its name."""
         if self.local.path:
             return project_root() / self.local.path
-        root = os.environ.get("TEXTASSAY_DATA_DIR")
-        folder = Path(root) / self.name if root else None
+        root = path_in_environment("TEXTASSAY_DATA_DIR")
+        folder = root / self.name if root else None
         return folder if folder and folder.exists() else None
 
 
