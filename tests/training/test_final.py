@@ -2,6 +2,9 @@
 
 import dataclasses
 import logging
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from textassay.config.load import resolve_job
 from textassay.config.runs import Run
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file, write_json
+from textassay.training import final
 from textassay.training.final import METHOD_CONFIG, publish_extras, refuse_final_directory
 from textassay.training.run import run_training
 
@@ -71,8 +75,7 @@ def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "deep" / "final").mkdir(parents=True)
     (folder / "deep" / "final" / "old.txt").write_text("old")
     (folder / "deep" / "final" / METHOD_CONFIG).write_text("{}")  # of an earlier run
-    older = {"files": {}, "labels": [], "base": {}, "probe": {}, "made_by": {}}
-    write_json(folder / "deep" / "final" / FILE, older)
+    write_older(folder / "deep" / "final", "old.txt")
     run = quick_run(
         tiny_base, folder / "run",
         **{"method.use_dora": "true", "method.use_rslora": "true", "method.r": "4",
@@ -82,6 +85,17 @@ def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with verifying_here():
         run_training(dataclasses.replace(run, force=True))
     return run
+
+
+def write_older(folder: Path, *files: str) -> None:
+    """What another run has put into a final directory, with these files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*files, METHOD_CONFIG):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    stamped = dict.fromkeys([*files, METHOD_CONFIG], "sha256:0")
+    parts = {"labels": [], "base": {}, "probe": {}, "made_by": {}}
+    write_json(folder / FILE, {"files": stamped, **parts})
 
 
 def final_of(run: Run) -> Path:
@@ -199,7 +213,9 @@ def test_a_final_directory_that_holds_something_is_refused_before_training(
     file.write_text("mine")
     for named in (folder, file):
         run = quick_run(tiny_base, tmp_path / "run", **{"artifact.final_model_dir": str(named)})
-        with pytest.raises(UsageError, match=r"final_model_dir: .* is not empty; .*--force"):
+        with pytest.raises(
+            UsageError, match=r"final_model_dir: .* is (not empty|a file); name another"
+        ):
             run_training(run)
         assert not run.path.exists()
     assert (folder / "precious.txt").read_text() == file.read_text() == "mine"
@@ -331,3 +347,101 @@ def test_the_helper_tells_two_texts_apart(qlora: Path) -> None:
     """Else nothing above would prove anything."""
     found = logits_of(load_artifact(qlora), texts=["a good film", "dull"])
     assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def run_into(base: Path, folder: Path, place: str, force: bool = False) -> Run:
+    given = {"artifact.final_model_dir": place}
+    return dataclasses.replace(quick_run(base, folder / "run", **given), force=force)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_files_of_the_users_own_in_a_final_directory_are_named_and_kept(
+    force: bool, tiny_base: Path, tmp_path: Path
+) -> None:
+    """They stood beside what a run had put there, and went with it under --force."""
+    write_older(tmp_path / "final", "config.json", "adapter/weights")
+    (tmp_path / "final" / "thesis.txt").write_text("mine")
+    with pytest.raises(
+        UsageError, match=r"final holds thesis\.txt, which no run has written; move"
+    ):
+        refuse_final_directory(run_into(tiny_base, tmp_path, str(tmp_path / "final"), force))
+    (tmp_path / "final" / "thesis.txt").unlink()
+    run = run_into(tiny_base, tmp_path, str(tmp_path / "final"), force)
+    if force:
+        refuse_final_directory(run)
+    else:
+        with pytest.raises(UsageError, match=r"is not empty; .*--force"):
+            refuse_final_directory(run)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_final_directory_that_is_a_link_stays_one(
+    is_there: bool, tiny_base: Path, tmp_path: Path
+) -> None:
+    if is_there:
+        write_older(tmp_path / "disk", "config.json")
+    (tmp_path / "final").symlink_to("disk")
+    refuse_final_directory(run_into(tiny_base, tmp_path, str(tmp_path / "final"), force=True))
+    publish_into(tmp_path / "final")
+    assert (tmp_path / "final").is_symlink()
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {"new.txt", METHOD_CONFIG, FILE}
+
+
+def test_a_final_directory_cannot_be_under_a_file_or_in_a_circle(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """Either was found out after the training."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "circle").symlink_to("circle")
+    for place, says in (("file/final", "file is a file"), ("circle", "circle is a (link|file)")):
+        with pytest.raises(UsageError, match=says):
+            refuse_final_directory(run_into(tiny_base, tmp_path, str(tmp_path / place)))
+
+
+def publish_into(folder: Path) -> None:
+    """As the end of a run does, but with an artifact of two small files."""
+    with final._replacing_directory(final.resolved(folder)) as scratch:
+        write_older(scratch, "new.txt")
+
+
+@pytest.mark.parametrize("place", ["here", "mounted"])
+def test_a_final_directory_that_cannot_be_renamed_is_filled(
+    place: str,
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of the current folder and of mount points (docker -v X:/out) it was said after training."""
+    folder = tmp_path / "final"
+    folder.mkdir()
+    monkeypatch.chdir(folder if place == "here" else tmp_path)
+    if place == "mounted":
+        mount_memory_on(folder)
+    try:
+        write_older(folder, "old.txt", "adapter/weights")
+        before = folder.stat().st_ino
+        named = "." if place == "here" else str(folder)
+        refuse_final_directory(run_into(tiny_base, tmp_path, named, force=True))
+        (folder / "lost+found").mkdir()
+        (folder / "meanwhile.txt").write_text("mine")
+        with pytest.raises(OSError, match="no space"), final._replacing_directory(folder):
+            raise OSError(28, "no space")
+        assert (folder / "old.txt").exists() and not (folder / final.ARRIVING).exists()
+        publish_into(Path(named))
+        assert folder.stat().st_ino == before
+        assert {path.name for path in folder.iterdir()} == {
+            "new.txt", METHOD_CONFIG, FILE, "lost+found", "meanwhile.txt",
+        }  # fmt: skip
+        assert "kept meanwhile.txt, which no run has written" in capsys.readouterr().err
+    finally:
+        if place == "mounted":
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def mount_memory_on(folder: Path) -> None:
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("mounting needs root and mount(8)")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")

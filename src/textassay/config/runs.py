@@ -21,7 +21,7 @@ from textassay.config.identity import (
     training_settings,
 )
 from textassay.config.schema import Job
-from textassay.console import warn
+from textassay.console import some, warn
 from textassay.errors import TextassayError, UsageError
 from textassay.files import read_json, settle_interrupted, write_json, write_text
 from textassay.locking import LOCK, locked
@@ -187,7 +187,7 @@ def emptied_on_failure(run: Run) -> Iterator[None]:
     except BaseException:
         for path in run.path.iterdir() if was_empty and run.path.is_dir() else ():
             if path.name not in NOBODYS:
-                _remove(path)
+                remove(path)
         if made:
             with suppress(OSError):
                 run.path.rmdir()
@@ -269,11 +269,11 @@ def _clear(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         scratch = SCRATCH.fullmatch(path.name)
         if OURS.fullmatch(scratch["name"] if scratch else path.name):
-            _remove(path)
+            remove(path)
         elif path.name not in NOBODYS:
             kept.append(path.name)
     if kept:
-        warn(f"{folder}: kept {', '.join(kept)}, which the run that is replaced did not write")
+        warn(f"{folder}: kept {some(kept)}, which the run that is replaced did not write")
 
 
 def _remove_scratch(folder: Path) -> None:
@@ -290,8 +290,8 @@ def _remove_scratch(folder: Path) -> None:
             settle_interrupted(path, folder / scratch["name"])
 
 
-def _remove(path: Path) -> None:
-    """A file, a link (not what it points to), or a folder with all that is in it."""
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it points to), or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
