@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import pytest
 from tests.serving.test_app import ask
 
+from textassay.serving.bodies import PredictBody, RefusedError, parse
+from textassay.serving.settings import Limits
+
 LIMITS = {"body_bytes": 20_000, "text_chars": 2_000, "items": 20}
 
 
@@ -96,6 +99,35 @@ def test_strange_texts_are_answered(local, text) -> None:
     assert sum(row["score"] for row in rows) == pytest.approx(1)
     status, row = ask(server, "/sentiment-analyze", {"text": [text]})
     assert (status, row[0]["label"]) == (200, rows[0]["label"])
+
+
+HUGE = {
+    "lists": b'{"inputs":[' + b"[]," * 650_000 + b"[]]}",
+    "nested": b'{"inputs":[' + b"[[[[]]]]," * 200_000 + b"[]]}",
+    "numbers": b'{"inputs":[' + b"1," * 990_000 + b"1]}",
+    "keys": b"{" + b",".join(b'"k%d":1' % number for number in range(160_000)) + b"}",
+    "keys of parameters": b'{"inputs":"a","parameters":{'
+    + b",".join(b'"k%d":1' % number for number in range(160_000)) + b"}}",
+    "a text without end behind many values": b"[," * 20_000 + b'"' + b'\\"' * 900_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_body_of_many_values_is_refused_before_they_are_made(name, monkeypatch) -> None:
+    """Reading them would take seconds, in which nobody else is answered."""
+    monkeypatch.setattr("textassay.serving.bodies.json.loads", None)
+    with pytest.raises(RefusedError) as refused:
+        parse(HUGE[name], PredictBody, Limits())
+    assert refused.value.status == 422
+    assert "holds more than 20,000 values" in refused.value.body["error"]
+
+
+def test_marks_inside_texts_are_no_values() -> None:
+    texts = [',[{"\\' * 5_000] * 10 + ["\\"] * 100
+    assert parse(json.dumps({"inputs": texts}).encode(), PredictBody, Limits()).inputs == texts
+    many = ["a"] * 50_000
+    limits = Limits(items=50_000)
+    assert parse(json.dumps({"inputs": many}).encode(), PredictBody, limits).inputs == many
 
 
 def test_a_body_that_does_not_come_to_its_end_is_not_waited_for(local) -> None:

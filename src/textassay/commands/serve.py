@@ -28,7 +28,11 @@ FILE = UserPath(dir_okay=False, exists=True)
 @click.option("--max_text_chars", type=POSITIVE, default=100_000, help="of a text")
 @click.option("--max_items", type=POSITIVE, default=128, help="texts of a request")
 @click.option("--max_queue", type=POSITIVE, default=1024, help="texts that wait for a model")
+@click.option("--max_connections", type=POSITIVE, default=512, help="of a worker")
+@click.option("--max_head_bytes", type=POSITIVE, default=65_536, help="of a request's head")
 @click.option("--timeout", type=SECONDS, default=30.0, help="seconds that a request may take")
+@click.option("--head_timeout", type=SECONDS, default=10.0, help="seconds for a request's head")
+@click.option("--idle_timeout", type=SECONDS, default=75.0, help="seconds between two requests")
 @click.option("--shutdown_timeout", type=SECONDS, default=30.0, help="the same after a signal")
 @click.option("--token_file", type=FILE, help="a file with the bearer token to ask for")
 @click.option("--log_texts", is_flag=True, help="write the texts themselves into the log")
@@ -36,8 +40,9 @@ FILE = UserPath(dir_okay=False, exists=True)
 def main(
     models: tuple[str, ...], host: str, port: int, backend: str, base_model_path: str | None,
     device: str, threads: int | None, workers: int, batch_size: int, cache_size: int,
-    max_body_bytes: int, max_text_chars: int, max_items: int, max_queue: int, timeout: float,
-    shutdown_timeout: float, token_file: Path | None, log_texts: bool,
+    max_body_bytes: int, max_text_chars: int, max_items: int, max_queue: int,
+    max_connections: int, max_head_bytes: int, timeout: float, head_timeout: float,
+    idle_timeout: float, shutdown_timeout: float, token_file: Path | None, log_texts: bool,
 ) -> None:  # fmt: skip
     """Serve every MODEL: a run, an artifact, or a classifier by its hub name.
 
@@ -50,7 +55,8 @@ def main(
     start(
         Settings(
             name_models(models), backend, host, port,
-            Limits(max_body_bytes, max_text_chars, max_items, max_queue, timeout),
+            Limits(max_body_bytes, max_text_chars, max_items, max_queue, timeout, max_connections,
+                   max_head_bytes, head_timeout, idle_timeout),
             cache_size, batch_size, device, threads, base_model_path,
             read_token(token_file) if token_file else None, log_texts, workers, shutdown_timeout,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ PAGE_HEADERS = {
     "base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+# Where the rest of a body is not read.
+CLOSE = {"Connection": "close"}
 WHY_NOT = {
     400: "no JSON", 401: "no bearer token, or another one", 404: "no such model",
     408: "the body did not arrive in time", 413: "the body is too large",
@@ -149,11 +152,13 @@ def _add_pages(app: FastAPI) -> None:
 
 
 async def _predict(request: Request, service: Service, name: str | None) -> Response:
-    body = parse(await _read(request, service), PredictBody)
-    model = service.find(name if name is not None else body.model)
-    texts, is_single = predict_texts(body.inputs, service.settings.limits)
-    with model.answering():
-        answers = await _answers(request, service, model, texts)
+    with service.holding() as hold:
+        content = await _read(request, service, hold)
+        body = parse(content, PredictBody, service.settings.limits)
+        model = service.find(name if name is not None else body.model)
+        texts, is_single = predict_texts(body.inputs, service.settings.limits)
+        with model.answering():
+            answers = await _answers(request, service, model, texts)
     if body.truncate is False:
         _refuse_full(model, answers, is_single)
     told = body.parameters or Parameters()
@@ -164,12 +169,14 @@ async def _predict(request: Request, service: Service, name: str | None) -> Resp
 
 
 async def _sentiment(request: Request, service: Service, name: str | None) -> Response:
-    body = parse(await _read(request, service), SentimentBody)
-    model = service.find(name if name is not None else body.model)
-    texts, is_single = sentiment_texts(body, service.settings.limits)
+    with service.holding() as hold:
+        content = await _read(request, service, hold)
+        body = parse(content, SentimentBody, service.settings.limits)
+        model = service.find(name if name is not None else body.model)
+        texts, is_single = sentiment_texts(body, service.settings.limits)
+        with model.answering():
+            answers = await _answers(request, service, model, texts)
     found = []
-    with model.answering():
-        answers = await _answers(request, service, model, texts)
     for answer in answers:
         probabilities = dict(zip(model.labels, answer.probabilities, strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
@@ -207,15 +214,18 @@ def _refuse_full(model: ServedModel, answers: list[Answer], is_single: bool) -> 
         )
 
 
-async def _read(request: Request, service: Service) -> bytes:
-    """The body. RefusedError 413 where it is too large, 408 where it does not come."""
+async def _read(request: Request, service: Service, hold: Callable[[int], None]) -> bytes:
+    """The body. RefusedError 413 where it is too large, 408 where it does not come.
+
+    `hold` is told what is in memory.
+    """
     limits = service.settings.limits
-    too_large = RefusedError(
-        413, "validation", f"the body has more than {limits.body_bytes:,} bytes"
-    )
+    message = f"the body has more than {limits.body_bytes:,} bytes"
+    too_large = RefusedError(413, "validation", message)
+    endless = RefusedError(413, "validation", message, CLOSE)
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > PATIENCE * limits.body_bytes:
-        raise too_large
+        raise endless
     content = bytearray()
     size = 0
     try:
@@ -224,12 +234,13 @@ async def _read(request: Request, service: Service) -> bytes:
                 size += len(chunk)
                 # Read on: a client that is cut off while it sends never sees why.
                 if size > PATIENCE * limits.body_bytes:
-                    raise too_large
+                    raise endless
                 if size <= limits.body_bytes:
+                    hold(len(chunk))
                     content += chunk
     except TimeoutError:
         message = f"the body did not arrive within {limits.seconds:g} seconds"
-        raise RefusedError(408, "validation", message) from None
+        raise RefusedError(408, "validation", message, CLOSE) from None
     if size > limits.body_bytes:
         raise too_large
     return bytes(content)

@@ -1,6 +1,7 @@
 """What requests may hold, and what is said about those that hold something else."""
 
 import json
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -15,6 +16,13 @@ NESTED = {
     "minItems": 1,
     "description": "a batch as text-embeddings-inference takes it",
 }
+
+
+# A body of 2 MB may hold a million lists, which take seconds, and everybody else would wait.
+MOST_VALUES = 20_000
+MARKS = b",[{"
+# A text that does not end is one, too: else each quotation mark in it would be tried anew.
+JSON_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 class RefusedError(Exception):
@@ -110,8 +118,9 @@ class ErrorBody(BaseModel):
     error_type: str
 
 
-def parse(content: bytes, kind: type[Body]) -> Body:
+def parse(content: bytes, kind: type[Body], limits: Limits) -> Body:
     """A request's body. RefusedError 400 where it is no JSON, 422 where it is something else."""
+    _refuse_many_values(content, max(MOST_VALUES, 4 * limits.items))
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -130,6 +139,16 @@ def parse(content: bytes, kind: type[Body]) -> Body:
             "string_unicode": "a name in it is not valid text",
         }.get(first["type"], first["msg"])
         raise RefusedError(422, "validation", _printable(f"{where}: {message}")) from None
+
+
+def _refuse_many_values(content: bytes, most: int) -> None:
+    """RefusedError 422 for what would take long to read; marks inside texts do not count."""
+    if _count_marks(content) > most and _count_marks(JSON_TEXT.sub(b"", content)) > most:
+        raise _invalid(f"the body: holds more than {most:,} values; send fewer at a time")
+
+
+def _count_marks(content: bytes) -> int:
+    return sum(content.count(mark) for mark in MARKS)
 
 
 def predict_texts(inputs: Any, limits: Limits) -> tuple[list[str], bool]:

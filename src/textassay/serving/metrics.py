@@ -59,6 +59,11 @@ class Metrics:
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
 
+        self.closed_connections = Counter(
+            "textassay_connections_closed", "Connections that the server closed, by the reason.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         if not os.environ.get(SHARED):

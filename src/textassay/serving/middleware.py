@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from textassay.serving.logs import log
 from textassay.serving.service import RETRY_SECONDS, Service
 
+# What tells that a server works: answered where it has no room for more, too.
+PROBES = {"/health", "/ready"}
 # Who balances load, and who opens the page, has no token; none of these answers for a model.
 OPEN = {"/", "/health", "/ready", "/docs", "/openapi.json"}
 
@@ -66,6 +68,10 @@ class Watch:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         """What is answered without asking the application."""
+        if scope["state"].get("is_surplus") and scope["path"] not in PROBES:
+            told = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
+            message = "as many connections are open as the server takes; come again later"
+            return _refuse(503, "overloaded", message, told)
         if self._token is not None and scope["path"] not in OPEN:
             given = dict(scope["headers"]).get(b"authorization", b"")
             kind, _, token = given.partition(b" ")

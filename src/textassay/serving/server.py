@@ -14,6 +14,7 @@ import uvicorn
 
 from textassay.errors import TextassayError, UsageError
 from textassay.serving.app import build_app
+from textassay.serving.connections import Config, Connections
 from textassay.serving.hangups import Hangups
 from textassay.serving.logs import log, log_libraries
 from textassay.serving.metrics import Metrics
@@ -24,9 +25,6 @@ from textassay.serving.service import Service
 from textassay.serving.settings import Settings
 
 BACKLOG = 2048
-# Longer than the 60 seconds after which most that balance load close an idle connection: who closes
-# first never sends a request into a connection that the other side is just closing.
-KEEP_ALIVE_SECONDS = 75
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -99,18 +97,19 @@ def serve_until(
     # What is loaded stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
-    config = uvicorn.Config(
+    connections = Connections(settings.limits, metrics)
+    config = Config(
         build_app(service),
+        connections,
         log_config=None,
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
         lifespan="off",
         ws="none",
     )
-    _Server(config, service, on_ready, has_to_end).run([taken])
+    _Server(config, service, connections, on_ready, has_to_end).run([taken])
     for model in service.models.values():
         model.batcher.close()
     log("stopped")
@@ -124,13 +123,15 @@ class _Server(uvicorn.Server):
 
     def __init__(
         self,
-        config: uvicorn.Config,
+        config: Config,
         service: Service,
+        connections: Connections,
         on_ready: Callable[[Service], None],
         has_to_end: Callable[[], bool],
     ) -> None:
         super().__init__(config)
         self._service = service
+        self._connections = connections
         self._on_ready = on_ready
         self._has_to_end = has_to_end
         self._last_moment = 0.0
@@ -150,6 +151,7 @@ class _Server(uvicorn.Server):
         self._drain()
 
     async def on_tick(self, counter: int) -> bool:
+        self._connections.close_late()
         if self._has_to_end():
             self._drain()
         ends = await super().on_tick(counter)

@@ -1,7 +1,7 @@
 """A server's state, and how it comes to an answer: cache, queue, model."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from textassay.serving.models import ServedModel
 from textassay.serving.settings import Settings
 
 RETRY_SECONDS = 1
+# So many bodies of the largest size may be in memory at once.
+LARGEST_BODIES = 32
 
 
 class Service:
@@ -32,6 +34,7 @@ class Service:
         self.workers: dict[str, Any] | None = None
         # What came of the last SIGHUP.
         self.last_reload: dict[str, Any] | None = None
+        self._held_bytes = 0
         self._cache = AnswerCache(settings.cache_size)
         self._changes = ChangedFiles()
 
@@ -45,6 +48,27 @@ class Service:
         finally:
             self.in_flight -= 1
             self.metrics.in_flight.dec()
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """What counts a request's bytes, which are in memory until the block ends.
+
+        RefusedError 429 where those of all requests together are too many.
+        """
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self._held_bytes + size > LARGEST_BODIES * self.settings.limits.body_bytes:
+                message = "as many bytes of requests are in memory as the server takes"
+                raise RefusedError(429, "overloaded", f"{message}; come again later", _retry())
+            held += size
+            self._held_bytes += size
+
+        try:
+            yield hold
+        finally:
+            self._held_bytes -= held
 
     @property
     def is_healthy(self) -> bool:

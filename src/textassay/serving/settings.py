@@ -16,6 +16,7 @@ class Limits:
     """What one request, and all that wait together, may ask for.
 
     `queue` counts texts that wait for one model; who finds it full is told to come again.
+    `connections` and what follows are limits of HTTP, for each worker.
     """
 
     body_bytes: int = 2_000_000
@@ -23,6 +24,12 @@ class Limits:
     items: int = 128
     queue: int = 1024
     seconds: float = 30.0
+    connections: int = 512
+    head_bytes: int = 65_536
+    head_seconds: float = 10.0
+    # Longer than the 60 seconds after which most that balance load close an idle connection: who
+    # closes first never sends a request into a connection that the other side is just closing.
+    idle_seconds: float = 75.0
 
 
 @dataclass(frozen=True)

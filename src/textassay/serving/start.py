@@ -1,10 +1,15 @@
 """The steps of `scripts/serve.py`."""
 
+import resource
+
 from textassay.console import tell
 from textassay.errors import UsageError
 from textassay.serving.hangups import Hangups
 from textassay.serving.places import find_places
 from textassay.serving.settings import Settings
+
+# Files that a server needs beside its connections: models, libraries, what is read by torch.
+OTHER_FILES = 200
 
 
 def start(settings: Settings) -> None:
@@ -15,6 +20,7 @@ def start(settings: Settings) -> None:
             f"{settings.limits.queue}, so such a request could never be answered."
         )
     try:
+        from textassay.serving.connections import RESERVE
         from textassay.serving.server import address_of, bind, serve
     except ImportError as error:
         raise UsageError(
@@ -22,6 +28,7 @@ def start(settings: Settings) -> None:
             "python -m pip install -c constraints.txt -e '.[serving,onnx]'"
         ) from None
 
+    _allow_files_of(settings.limits.connections + RESERVE)
     places = find_places(settings)
     taken = bind(settings.host, settings.port)
 
@@ -37,3 +44,16 @@ def start(settings: Settings) -> None:
     from textassay.serving.workers import Workers
 
     Workers(settings, places, taken, hangups).run(is_ready)
+
+
+def _allow_files_of(connections: int) -> None:
+    """Let this process open a file for each connection. UsageError where the system does not."""
+    wanted = connections + OTHER_FILES
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        if most != resource.RLIM_INFINITY and most < wanted:
+            raise UsageError(
+                f"--max_connections: {connections:,} connections need {wanted:,} open files, and "
+                f"this process may have {most:,}; name fewer, or raise the limit (ulimit -n)."
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
