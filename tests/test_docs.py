@@ -13,6 +13,7 @@ from textassay.config.dotenv import read_env_file
 from textassay.config.flag_table import FLAGS
 from textassay.config.flags import ALIASES, PRECISION_FLAGS, run_options
 from textassay.config.load import resolve_job
+from textassay.config.rates import METHODS_BY_RATE
 from textassay.config.schema import SECTIONS, Job
 from textassay.config.trainer_fields import ELSEWHERE, FIXED
 from textassay.console import INTERRUPTED
@@ -121,6 +122,12 @@ def test_every_setting_stands_on_the_page_with_its_default(section: str) -> None
         for choice in getattr(field.annotation, "__args__", ()):
             if isinstance(choice, str):
                 assert f"`{choice}`" in " ".join(documented[name]), f"{section}.{name}: {choice}"
+
+
+def test_the_learning_rate_of_every_method_stands_on_the_page() -> None:
+    documented = {float(spans[0]): tuple(CODE.findall(cells[1]))
+                  for spans, cells in rows(section_of_page("learning_rate")) if spans}  # fmt: skip
+    assert documented == METHODS_BY_RATE
 
 
 def test_every_flag_that_help_shows_stands_on_the_page() -> None:

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from textassay.config.job_yaml import read_yaml
 from textassay.config.load import flatten, resolve_job
-from textassay.config.schema import FULL_RATE, SECTIONS, Job
+from textassay.config.method_fields import OF_VIRTUAL_TOKENS
+from textassay.config.rates import DEFAULT_RATES, LORA_RATE, METHODS_BY_RATE
+from textassay.config.schema import METHODS, SECTIONS, Job
 from textassay.config.trainer_fields import ELSEWHERE
 from textassay.errors import UsageError
 from textassay.files import project_root
@@ -253,12 +255,30 @@ def test_the_full_launcher_tunes_every_weight_unless_told_otherwise():
     assert "full" in refusal(flags={"method.name": "lora"}, launcher="full")
 
 
-def test_all_weights_have_a_lower_learning_rate_unless_one_is_named():
-    assert job_of().training.learning_rate == 2e-3
-    assert resolve(launcher="full")[0].training.learning_rate == FULL_RATE
-    assert job_of(method__name="full", launcher="deepspeed").training.learning_rate == FULL_RATE
-    named, _ = resolve({"training.learning_rate": "0.01"}, launcher="full")
-    assert named.training.learning_rate == 0.01
+def test_every_method_has_one_default_learning_rate():
+    listed = [name for names in METHODS_BY_RATE.values() for name in names]
+    assert sorted(listed) == sorted(["full", *METHODS])
+    assert Job().training.learning_rate == DEFAULT_RATES[Job().method.name] == LORA_RATE
+
+
+@pytest.mark.parametrize("method", sorted(DEFAULT_RATES))
+def test_a_method_trains_at_its_own_learning_rate_unless_one_is_named(method):
+    tokens = {"method.num_virtual_tokens": "20"} if method in OF_VIRTUAL_TOKENS else {}
+    flags = {"method.name": method, **tokens}
+    launcher = "full" if method == "full" else "lora"
+    for started_by in (launcher, "deepspeed"):
+        assert (
+            resolve(flags, launcher=started_by)[0].training.learning_rate == (DEFAULT_RATES[method])
+        )
+    named, _ = resolve({**flags, "training.learning_rate": "0.07"}, launcher=launcher)
+    assert named.training.learning_rate == 0.07
+
+
+def test_all_weights_have_their_rate_where_the_launcher_alone_says_so():
+    job, settings = resolve(launcher="full")
+    assert job.training.learning_rate == DEFAULT_RATES["full"] == 5e-5
+    source = {s.key: s.source for s in settings}["training.learning_rate"]
+    assert source == "default for full"
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from textassay.config.homes import advise_home
 from textassay.config.job_yaml import read_yaml
 from textassay.config.names import nearest
 from textassay.config.own_choices import refuse_in_job
+from textassay.config.rates import DEFAULT_RATES, LORA_RATE
 from textassay.config.runs import settings_of_teacher
-from textassay.config.schema import FULL_RATE, SECTIONS, Job
+from textassay.config.schema import SECTIONS, Job
 from textassay.console import warn
 from textassay.errors import UsageError
 from textassay.files import from_home, project_root
@@ -189,10 +190,12 @@ def _apply_launcher(given: dict[str, Setting], launcher: str | None) -> None:
 
 
 def _apply_rate(given: dict[str, Setting]) -> None:
-    """All weights need a lower learning rate than an adapter, unless one is named."""
-    method, rate = given.get("method.name"), "training.learning_rate"
-    if method and str(method.value).lower() == "full":
-        given.setdefault(rate, Setting(rate, FULL_RATE, "default for full"))
+    """Every method has a default learning rate, which is taken unless one is named."""
+    named, key = given.get("method.name"), "training.learning_rate"
+    method = str(named.value).lower() if named else ""
+    rate = DEFAULT_RATES.get(method, LORA_RATE)
+    if rate != LORA_RATE:
+        given.setdefault(key, Setting(key, rate, f"default for {method}"))
 
 
 def _apply_teacher(given: dict[str, Setting], job_file: Path | None) -> None:

@@ -20,6 +20,7 @@ from pydantic import (
 from textassay.config.library_fields import PEFT_FIELDS, TRAINING_ARGUMENTS
 from textassay.config.method_fields import refuse_method_fields
 from textassay.config.names import as_kind, nearest, typed_fields
+from textassay.config.rates import LORA_RATE
 from textassay.config.trainer_fields import trainer_fields
 from textassay.files import from_home
 
@@ -51,8 +52,7 @@ def _precision(given: dict[str, Any]) -> dict[str, str]:
     return {}
 
 
-# What learns on a few hundred rows as on many (docs/results.md). All weights at LoRA's rate do not.
-FULL_RATE = 5e-5
+# What learns on a few hundred rows as on many (docs/results.md).
 FEWEST_STEPS = 200
 
 
@@ -257,7 +257,9 @@ class TrainingSection(Section):
     model_config = ConfigDict(extra="allow")
 
     learning_rate: float = Field(
-        2e-3, gt=0, description=f"peak learning rate of AdamW; with the method full {FULL_RATE:g}"
+        LORA_RATE,
+        gt=0,
+        description="peak learning rate of AdamW; the default is the method's, this one lora's",
     )
     num_train_epochs: float = Field(
         3.0, ge=0, description="passes over the training rows; 0: zero-shot, with label_scoring"
