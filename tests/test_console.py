@@ -154,9 +154,10 @@ def test_a_script_of_one_checkout_does_not_run_the_package_of_another(tmp_path):
 @pytest.mark.parametrize(
     ("number", "noun", "said"),
     [(0, "row", "0 rows"), (1, "row", "1 row"), (2, "process", "2 processes"),
-     (1, "process", "1 process"), (1065, "probe row", "1,065 probe rows")],
+     (1, "process", "1 process"), (1065, "probe row", "1,065 probe rows"),
+     (1.0, "second", "1 second"), (0.5, "second", "0.5 seconds")],
 )  # fmt: skip
-def test_one_row_is_no_rows(number: int, noun: str, said: str) -> None:
+def test_one_row_is_no_rows(number: float, noun: str, said: str) -> None:
     assert counted(number, noun) == said
 
 

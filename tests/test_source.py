@@ -3,6 +3,8 @@
 import ast
 import functools
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,73 @@ def test_a_library_that_loads_a_model_itself_does_not_ask_whether_to_run_its_cod
         with pytest.raises(ValueError):
             library.from_pretrained(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+# What stands before a plural and is never 1, or is no number: "for xlnet models", "train rows".
+NEVER_ONE = {
+    "artifacts/doctor/weights.py": {"index.name"},
+    "artifacts/onnx_foreign.py": {"labels"},
+    "artifacts/onnx_session.py": {"longest"},
+    "artifacts/zero/stream.py": {"written"},
+    "cluster/resources.py": {"nodes"},
+    "config/identity.py": {"split"},
+    "config/job_yaml.py": {"MOST_VALUES"},
+    "config/schema.py": {"len(self.seeds)"},
+    "data/columns.py": {"'s' * (len(more) == 1)"},
+    "data/delimited.py": {"len(value)"},
+    "data/layout.py": {"max(counts)"},
+    "data/load.py": {"split"},
+    "data/prompt.py": {"len(encoded['input_ids'])"},
+    "data/split_checks.py": {"len(table)", "inner", "labels"},
+    "evaluation/calibrate.py": {"len(truth)", "rows"},
+    "evaluation/comparison_plot.py": {"len(every)"},
+    "evaluation/job_verdict.py": {"self.seeds"},
+    "evaluation/outputs.py": {"teacher['texts_per_second']", "student['texts_per_second']"},
+    "evaluation/standalone.py": {"request.max_length"},
+    "models/classifier.py": {"window"},
+    "models/heads.py": {"config.model_type"},
+    "models/scoring.py": {"model.config.model_type"},
+    "planning/measure.py": {"STEPS"},
+    "planning/plan.py": {"job.resources.nodes"},
+    "planning/rows.py": {"limit"},
+    "planning/show.py": {"plan.length"},
+    "prediction/terminal.py": {"classifier.max_length"},
+    "serving/app.py": {"limits.body_bytes", "model.classifier.max_length"},
+    "serving/bodies.py": {"len(text)"},
+}
+
+
+def plurals(path: Path) -> list[str]:
+    """The expressions that an f-string of this file puts right before a plural."""
+    found = []
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.JoinedStr):
+            for value, after in pairwise(node.values):
+                if isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant):
+                    word = re.match(r" ([a-z]+)\b", str(after.value))
+                    if word and word[1] in COUNTED:
+                        found.append(ast.unparse(value.value))
+    return found
+
+
+COUNTED = {
+    f"{noun}s" for noun in (
+        "row", "file", "text", "label", "run", "column", "line", "token", "step", "epoch", "seed",
+        "model", "worker", "checkpoint", "shard", "tensor", "layer", "request", "split", "node",
+        "byte", "second", "minute", "cell", "word", "head", "variable", "setting", "character",
+        "name", "place", "weight", "module", "value", "job", "page", "item", "member", "thread",
+    )
+} | {"classes", "processes", "directories", "entries"}  # fmt: skip
+
+
+def test_no_message_says_1_rows() -> None:
+    """`counted()` of console.py writes `1 row` and `1,065 rows`."""
+    wrong = {}
+    for path in FILES:
+        allowed = NEVER_ONE.get(str(path.relative_to(PACKAGE)), set())
+        found = [expression for expression in plurals(path) if expression not in allowed]
+        if found:
+            wrong[str(path.relative_to(PACKAGE))] = found
+    assert wrong == {}
+    unneeded = {name: allowed - set(plurals(PACKAGE / name)) for name, allowed in NEVER_ONE.items()}
+    assert not any(unneeded.values()), unneeded

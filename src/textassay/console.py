@@ -98,10 +98,10 @@ def rank() -> int:
     return int(os.environ.get("RANK") or 0)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 row`, `1,065 rows`: a count with its noun, which forms its plural by -s or -es."""
+def counted(number: float, noun: str) -> str:
+    """`1 row`, `1,065 rows`, `0.5 seconds`: a number with its noun, whose plural is -s or -es."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{ending}"
+    return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{ending}"
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

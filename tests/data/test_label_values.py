@@ -138,7 +138,7 @@ def test_labels_that_look_alike_are_named_with_their_rows():
     found = read(["praise"] * 3 + ["praise\u200b"] * 2 + ["Praise", "blame"])
     assert len(set(found.classes.values())) == 4
     [note] = found.notes
-    for shown in ("'praise' (3 rows)", "'praise\\u200b' (2 rows)", "'Praise' (1 rows)"):
+    for shown in ("'praise' (3 rows)", "'praise\\u200b' (2 rows)", "'Praise' (1 row)"):
         assert shown in note
     assert "--normalize_labels" in note
 

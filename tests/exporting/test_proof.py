@@ -22,7 +22,7 @@ ROWS = ProofRows("rows", TABLE["text"].to_pylist(), TABLE)
         (None, 3, "is not known"),
         ([("another film", "good")], 3, "None of these rows"),
         # Texts that differ in case and spaces only are one text, as in a split.
-        ([("A  good film", "bad")], 2, "1 rows with a text that stands in the training data"),
+        ([("A  good film", "bad")], 2, "1 row with a text that stands in the training data"),
     ],
 )
 def test_rows_of_the_training_data_do_not_judge(
@@ -36,7 +36,9 @@ def test_rows_of_the_training_data_do_not_judge(
 
 
 def test_nothing_is_proven_on_training_rows() -> None:
-    with pytest.raises(GateError, match="all 3 rows have a text that stands in the training data"):
+    with pytest.raises(
+        GateError, match="each of the 3 rows has a text that stands in the training"
+    ):
         leave_out_training_rows(ROWS, TABLE)
 
 

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from textassay.artifacts.zero.checkpoint import PEFT_PREFIX
+from textassay.console import counted
 from textassay.errors import TextassayError
 
 HEAD_ADVICE = "Save the model together with its head, or train again; without it, it guesses."
@@ -137,7 +138,8 @@ def shape_misfit(
     file = stored.file_of(key)
     if list(found[1:]) == list(wanted[1:]) and wanted[0] == labels:
         return Misfit(
-            f"{file}: the head {key} gives {found[0]} labels, where id2label in config.json names "
+            f"{file}: the head {key} gives {counted(found[0], 'label')}, where id2label in "
+            "config.json names "
             f"{labels}.",
             "Write the labels of the training into config.json, all of them and in their order.",
         )

@@ -172,7 +172,8 @@ def _label_change(file: Path, stamped: list[str]) -> str | None:
     if names == stamped:
         return None
     if sorted(names) != sorted(stamped):
-        return f": it names {len(names)} labels that are not the {len(stamped)} stamped ones."
+        named = counted(len(names), "label")
+        return f": it names {named} that are not the {len(stamped)} stamped ones."
     first = next(index for index, name in enumerate(names) if name != stamped[index])
     return (
         f": labels were swapped; label {first} is {names[first]!r}, and was {stamped[first]!r} "
@@ -193,7 +194,7 @@ def verify(folder: Path, base: str | None = None) -> str:
     check_files(folder, hallmark)
     loaded = _load(folder, base)
     check_loaded(loaded, hallmark, folder)
-    what = f"{folder}: {loaded.kind}, {len(hallmark['files'])} files as stamped"
+    what = f"{folder}: {loaded.kind}, {counted(len(hallmark['files']), 'file')} as stamped"
     if not hallmark["probe"]["texts"]:
         return f"{what} (no probe rows)"
     return f"{what}, {check_probe(loaded, hallmark, folder)}"

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from textassay.artifacts.onnx_files import DATA_SUFFIX
+from textassay.console import counted
 from textassay.errors import GateError, UsageError, first_line
 
 LOGITS = "logits"
@@ -98,7 +99,7 @@ def _run(
     except Exception as error:  # the library's classes are not public
         longest = max(len(row) for row in rows)
         raise GateError(
-            f"the ONNX graph cannot compute {len(rows)} texts of up to {longest} tokens "
+            f"the ONNX graph cannot compute {counted(len(rows), 'text')} of up to {longest} tokens "
             f"({first_line(error)[:300]}); export the classifier anew."
         ) from None
     return logits

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from textassay.config.runs import Run
+from textassay.console import counted
 from textassay.errors import UsageError
 
 # Below what systems give to whoever asks for any port, above what services are known by.
@@ -74,7 +75,8 @@ class Place:
             return list(runs)
         if self.element >= len(runs):
             raise UsageError(
-                f"{runs[0].job.name} has {len(runs)} seeds, and this is element {self.element} of "
+                f"{runs[0].job.name} has {counted(len(runs), 'seed')}, and this is element "
+                f"{self.element} of "
                 f"a job array; submit it with --array=0-{len(runs) - 1}."
             )
         return [runs[self.element]]

@@ -7,6 +7,7 @@ from pathlib import Path
 from textassay.cluster.train import only_job
 from textassay.config.flags import batch_options
 from textassay.config.runs import Run
+from textassay.console import counted
 from textassay.errors import TextassayError
 from textassay.training.batch import refuse_bad_ends
 
@@ -52,7 +53,8 @@ def sum_up(runs: Sequence[Run], array: str) -> None:
             if run.seed in lacking]  # fmt: skip
     if told:
         raise TextassayError(
-            f"{len(told)} of {len(runs)} seeds have no result: {'; '.join(told)}. Submit the job "
+            f"{len(told)} of {counted(len(runs), 'seed')} have no result: {'; '.join(told)}. "
+            "Submit the job "
             "again: what is finished is left alone."
         )
     refuse_bad_ends({}, runs)

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from textassay.console import counted
 from textassay.errors import DataError
 
 # What separates the columns of a file that has only one: a character that no text holds.
@@ -69,7 +70,9 @@ def _checked(record: Record, width: int, dialect: Dialect) -> Record:
         )
     if problem is None and len(fields) != width:
         expected = (
-            f"for {width} columns" if dialect.columns else f"where the first line has {width}"
+            f"for {counted(width, 'column')}"
+            if dialect.columns
+            else f"where the first line has {width}"
         )
         problem = f"has {len(fields)} fields {expected}"
     if problem is None:

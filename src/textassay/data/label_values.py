@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from textassay.console import counted
 from textassay.data.cells import NUMBER, plain_label
 from textassay.data.read import Rows
 
@@ -193,7 +194,9 @@ def _settle_lookalikes(found: LabelValues, rows: Counter[str | None], rules: Lab
         if len(names) < 2:
             continue
         ordered = sorted(names, key=lambda name: (name not in rules.known, -size[name], name))
-        listed = " and ".join(f"{name!r} ({size[name]:,} rows)" for name in ordered[:SHOWN])
+        listed = " and ".join(
+            f"{name!r} ({counted(size[name], 'row')})" for name in ordered[:SHOWN]
+        )
         if rules.normalize:
             one = ordered[0]
             found.classes = {value: one if name in names else name

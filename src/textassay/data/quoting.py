@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from textassay.console import counted
 from textassay.data.delimited import Dialect, Record, open_lines, records
 from textassay.data.options import NO_CHARACTER, ReadOptions
 from textassay.errors import DataError
@@ -152,8 +153,8 @@ def _decide(
         return plain, WITHOUT
     raise DataError(
         f"{plain.path}, lines {first} to {last}: are one row if quotes enclose fields, and "
-        f"{last - first + 1} rows if they belong to the texts; the file does not show which "
-        f"({count} lines of it are in doubt). Say --quotechar '\"' or --quotechar none."
+        f"{counted(last - first + 1, 'row')} if they belong to the texts; the file does not show "
+        f"which (in doubt: {counted(count, 'line')}). Say --quotechar '\"' or --quotechar none."
     )
 
 

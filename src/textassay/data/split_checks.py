@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from textassay.console import counted
 from textassay.data.labels import LabelMap
 from textassay.data.split import distinct_texts, overlap, sample
 from textassay.errors import DataError, UsageError
@@ -49,13 +50,16 @@ def sample_splits(tables: dict[str, pa.Table], rows: int | None, seed: int) -> l
         labels = len(labels_of(tables[split]))
         if rows < labels:
             raise UsageError(
-                f"data.max_samples: {rows} rows cannot hold the {labels} labels of {split}; name "
+                f"data.max_samples: {counted(rows, 'row')} cannot hold the {labels} labels of "
+                f"{split}; name "
                 f"{labels} or more."
             )
         before = len(tables[split])
         tables[split] = sample(tables[split], rows, seed)
         if len(tables[split]) < before:
-            notes.append(f"{split}: {len(tables[split]):,} of {before:,} rows (max_samples)")
+            notes.append(
+                f"{split}: {len(tables[split]):,} of {counted(before, 'row')} (max_samples)"
+            )
     return notes
 
 

@@ -41,7 +41,9 @@ def load_unlabelled(
     if names:
         notes.append(f"unlabelled: {counted(len(table), 'text')} to learn the teacher's answers on")
     if left_out:
-        notes.append(f"unlabelled: {left_out:,} texts left out that stand in validation or test")
+        notes.append(
+            f"unlabelled: {counted(left_out, 'text')} left out that stand in validation or test"
+        )
     return table, notes
 
 

@@ -80,7 +80,7 @@ class Comparison:
         gain, test = self.found.gain["accuracy"], self.found.mcnemar
         return (
             f"Accuracy {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}; "
-            f"{test.only_a:,} rows that only A has right, {test.only_b:,} that only B has "
+            f"{counted(test.only_a, 'row')} that only A has right, {test.only_b:,} that only B has "
             f"(McNemar's exact test: {gain.chance})."
         )
 

@@ -13,7 +13,7 @@ from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmar
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.config.runs import CONFIG, artifact_in
 from textassay.config.schema import DataSection, ModelSection
-from textassay.console import warn
+from textassay.console import counted, warn
 from textassay.data.catalog import read_entry
 from textassay.data.columns import MissingColumnError
 from textassay.data.labels import LabelMap
@@ -227,14 +227,16 @@ def training_notes(letter: str, contender: Contender, selection: Selection) -> l
     rows = len(selection.table)
     if train is None:
         notes.append(
-            f"The training rows of {letter} are not at hand: the {rows:,} rows compared here may "
+            f"The training rows of {letter} are not at hand: the {counted(rows, 'row')} compared "
+            "here may "
             "have been among them."
         )
         return notes
     seen = overlap(selection.table, train)
     flatter = f", so they flatter {letter}" if seen else ""
     notes.append(
-        f"{seen:,} of the {rows:,} rows compared here have a text that stands in the training rows "
+        f"{seen:,} of the {counted(rows, 'row')} compared here have a text that stands in the "
+        "training rows "
         f"of {letter}{flatter}."
     )
     return notes

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from textassay.console import counted
 from textassay.evaluation.bootstrap import EXACT_ROWS, LabelCells
 from textassay.evaluation.evaluate import PREDICTED_BY, PREDICTIONS
 from textassay.evaluation.gains import Gain, headline_difference, judged, normal_p, swap_p
@@ -34,7 +35,8 @@ class JobVerdict:
         """One honest sentence."""
         found = ("No detectable difference from", "Better than", "Worse than")
         cost = ": these models are not worth their cost" if self.ahead.direction < 0 else ""
-        gap = f"{self.ahead.figures('macro-F1')}, over {self.seeds} seeds and {self.rows:,} rows"
+        over = f"{self.seeds} seeds and {counted(self.rows, 'row')}"
+        gap = f"{self.ahead.figures('macro-F1')}, over {over}"
         return f"{found[self.ahead.direction]} {self.baseline} ({gap}){cost}."
 
     def to_json(self) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def unlearned_sentence(summary: dict[str, Any]) -> str:
         return ""
     seeds = ", ".join(map(str, summary["unlearned"]))
     return (
-        f"{len(summary['unlearned'])} of {len(summary['seeds'])} runs did not learn (seed {seeds}):"
+        f"{len(summary['unlearned'])} of {counted(len(summary['seeds']), 'run')} did not learn "
+        f"(seed {seeds}):"
         " their validation scores are not detectably above those of the majority class. Their "
         "reports say what to try."
     )

@@ -35,9 +35,8 @@ class Parity:
         return cls(len(wanted), float(apart.max(initial=0.0)), other)
 
     def __str__(self) -> str:
-        labels = (
-            "all labels equal" if not self.other_labels else f"{self.other_labels} labels differ"
-        )
+        other = f"{counted(self.other_labels, 'label')} changed"
+        labels = other if self.other_labels else "all labels equal"
         return f"logits of {counted(self.rows, 'row')} within {self.largest:.1e}, {labels}"
 
 

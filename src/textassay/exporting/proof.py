@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from textassay.artifacts.kinds import Loaded
 from textassay.config.schema import DataSection
-from textassay.console import warn
+from textassay.console import counted, warn
 from textassay.data.load import load_dataset, load_rows
 from textassay.data.split import sample, stand_in
 from textassay.data.token_ids import encode_texts
@@ -107,11 +107,12 @@ def leave_out_training_rows(rows: ProofRows, train: pa.Table | None) -> ProofRow
         return replace(rows, training_note=note)
     if all(seen):
         raise GateError(
-            f"{rows.title}: all {len(seen):,} rows have a text that stands in the training data, "
+            f"{rows.title}: each of the {counted(len(seen), 'row')} has a text that stands in the "
+            "training data, "
             "and such rows prove nothing; name others with --data_path. Nothing was written."
         )
     kept = rows.validation.filter(pa.array([not one for one in seen]))
-    note = f"{sum(seen):,} rows with a text that stands in the training data are left out."
+    note = f"Left out: {counted(sum(seen), 'row')} with a text that stands in the training data."
     return replace(rows, validation=kept, training_note=note)
 
 

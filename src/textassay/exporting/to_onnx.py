@@ -12,7 +12,7 @@ from textassay.artifacts.identify import ADAPTER
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.onnx_files import ONNX_FILE
 from textassay.artifacts.onnx_model import METADATA, OnnxModel
-from textassay.console import say
+from textassay.console import counted, say
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError
 from textassay.exporting.card import export_card
@@ -94,7 +94,8 @@ def _refuse_other_ids(folder: Path, loaded: Loaded, rows: ProofRows) -> None:
     for text, found, wanted in zip(rows.texts, read, loaded.ids(rows.texts), strict=True):
         if found != wanted:
             raise GateError(
-                f"{folder}: its tokenizer.json reads {text[:60]!r} as {len(found)} tokens that are "
+                f"{folder}: its tokenizer.json reads {text[:60]!r} as "
+                f"{counted(len(found), 'token')} that are "
                 f"not the {len(wanted)} of its source; nothing was written."
             )
 

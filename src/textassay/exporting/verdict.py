@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from textassay.console import counted
 from textassay.errors import GateError
 from textassay.exporting.loss_bound import Changes
 
@@ -29,7 +30,8 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"{self.state}: macro-F1 {-100 * self.loss:+.2f} points, with 95% confidence not worse "
-            f"than {-100 * self.worst:+.2f} ({self.other_labels} of {self.rows:,} labels change)"
+            f"than {-100 * self.worst:+.2f} ({self.other_labels} of {counted(self.rows, 'label')} "
+            "change)"
         )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
 from textassay.config.schema import ModelSection
+from textassay.console import counted
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
 from textassay.errors import UsageError, first_line
@@ -346,7 +347,8 @@ def _modules_of(model: Any, unfilled: list[str], name: str) -> list[str]:
     total = sum(1 for key in model.state_dict() if key.startswith(backbone))
     if len(inside) > total / 4:
         raise UsageError(
-            f"{name}: its weights do not fit its config ({len(inside)} of {total} tensors "
+            f"{name}: its weights do not fit its config ({len(inside)} of "
+            f"{counted(total, 'tensor')} "
             f"of the backbone are missing, {inside[0]} among them); it is another architecture."
         )
     parents = {key.rpartition(".")[0] for key in inside}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from textassay.console import counted
 from textassay.errors import UsageError
 from textassay.models.source import SETTINGS_KEY
 
@@ -155,8 +156,8 @@ def keep_first_heads(model: Any, heads: int) -> None:
     sizes = sizes_of(model)
     if not 0 < heads <= sizes.heads or heads % sizes.grouped:
         raise UsageError(
-            f"config.json: {SETTINGS_KEY}.{PRUNED}: {heads} heads cannot be what is left of "
-            f"{sizes.heads}; it was changed."
+            f"config.json: {SETTINGS_KEY}.{PRUNED}: {counted(heads, 'head')} cannot be what is "
+            f"left of {sizes.heads}; it was changed."
         )
     first = list(range(heads // sizes.grouped))
     _cut_heads(model, [first] * len(layers_of(model)[1]))

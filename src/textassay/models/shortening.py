@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from textassay.console import counted
 from textassay.errors import UsageError
 
 
@@ -25,7 +26,8 @@ def keep_layers(backbone: Any, count: int) -> list[int]:
         )
     if count >= total:
         raise UsageError(
-            f"distillation.student_layers: {count} is not fewer than the teacher's {total} layers."
+            f"distillation.student_layers: {count} is not fewer than the teacher's "
+            f"{counted(total, 'layer')}."
         )
     kept: list[int] = np.linspace(0, total - 1, count).round().astype(int).tolist()
     layers = backbone.get_submodule(stacks[0])

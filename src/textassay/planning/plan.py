@@ -9,6 +9,7 @@ from typing import Any
 from textassay.cluster.resources import sbatch_flags
 from textassay.config.runs import Run
 from textassay.config.schema import Job
+from textassay.console import counted
 from textassay.errors import UsageError
 from textassay.planning.disk import Disk, disk_of
 from textassay.planning.measure import Trial, measure
@@ -145,7 +146,7 @@ def _refuse_processes(job: Job, ask: Ask) -> None:
         )
     if ask.world_size and ask.world_size % job.resources.nodes:
         raise UsageError(
-            f"--world_size: {ask.world_size} processes cannot be spread evenly over "
+            f"--world_size: {counted(ask.world_size, 'process')} cannot be spread evenly over "
             f"{job.resources.nodes} nodes (resources.nodes); name a multiple, or other nodes."
         )
 
@@ -219,6 +220,7 @@ def _limits(job: Job, seen: Footprint, fitting: int | None) -> list[str]:
     if fitting != 0 or need.evaluating <= need.activations:
         return []
     return [
-        f"an evaluation takes more than a step of one row; it has {seen.rows_in_evaluation} rows, "
+        f"an evaluation takes more than a step of one row; it has "
+        f"{counted(seen.rows_in_evaluation, 'row')}, "
         "and fewer are had with --per_device_eval_batch_size"
     ]

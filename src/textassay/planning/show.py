@@ -8,7 +8,7 @@ import transformers
 
 from textassay.config.flags import RESUME
 from textassay.config.runs import Run
-from textassay.console import out, table, tell, warn
+from textassay.console import counted, out, table, tell, warn
 from textassay.files import write_text
 from textassay.planning.memory import MOST_ROWS
 from textassay.planning.plan import Ask, Plan, make_plan, parse_memory
@@ -38,14 +38,15 @@ def plan_jobs(
 def show(plan: Plan) -> None:
     """Print a plan: a table of memory, then the rest line by line."""
     place = plan.place
-    seeds = f"{len(plan.seeds)} seeds" if len(plan.seeds) > 1 else f"seed {plan.seeds[0]}"
+    several = len(plan.seeds) > 1
+    seeds = counted(len(plan.seeds), "seed") if several else f"seed {plan.seeds[0]}"
     tell(f"job        {plan.job}: {seeds}, each a run like this")
     tell(f"model      {plan.model}")
     tell(f"method     {plan.method}: {plan.trainable:,} of {plan.parameters:,} parameters train")
     cut = f", ZeRO stage {plan.zero['zero_stage']}" if plan.zero else ""
-    many = "1 process" if place.processes == 1 else f"{place.processes} processes"
+    many = counted(place.processes, "process")
     tell(f"place      {place.device}, {place.precision}, {many}{cut}")
-    tell(f"batch      {plan.batch} rows of {plan.length} tokens a process")
+    tell(f"batch      {counted(plan.batch, 'row')} of {plan.length} tokens a process")
     _show_memory(plan)
     disk = plan.disk
     beside = f", {size(disk.beside)} beside it" if disk.beside else ""
@@ -55,12 +56,13 @@ def show(plan: Plan) -> None:
     )
     if plan.memory and plan.largest_batch is not None:
         more = " or more" if plan.largest_batch == MOST_ROWS else ""
-        rows = f"{plan.largest_batch} rows{more} a process"
+        rows = f"{counted(plan.largest_batch, 'row')}{more} a process"
         fits = rows if plan.largest_batch else "not even one row"
         tell(f"fits       {size(plan.memory)}: {fits}")
     if plan.trial:
         trial = plan.trial
-        tell(f"time       {clock(trial.seconds())} a run on this machine: {trial.steps} steps of "
+        tell(f"time       {clock(trial.seconds())} a run on this machine: "
+             f"{counted(trial.steps, 'step')} of "
              f"{trial.seconds_a_step:.2f} s ({trial.steps_tried} tried), {trial.evaluations} "
              f"evaluations of {trial.seconds_evaluating / trial.evaluations:.1f} s")  # fmt: skip
     tell(f"submit     {plan.submit}")

@@ -76,7 +76,8 @@ def predict_file(request: Request, load: Callable[[], "Classifier"]) -> Outcome:
         outcome = _write_parts(parts, classifier, source, layout)
         if outcome.given.total() != source.rows:
             raise DataError(
-                f"{source.path}: had {source.rows:,} rows and now has {outcome.given.total():,}; "
+                f"{source.path}: had {counted(source.rows, 'row')} and now has "
+                f"{outcome.given.total():,}; "
                 "it was changed while it was read. Start again."
             )
         with parts.becoming_output() as scratch:
@@ -90,7 +91,10 @@ def _write_parts(parts: Parts, classifier: "Classifier", source: Source, layout:
         outcome.add(parts.facts(number))
     done = _count(parts)
     if done:
-        say(f"{parts.output}: goes on after {outcome.given.total():,} of {source.rows:,} rows")
+        say(
+            f"{parts.output}: goes on after {outcome.given.total():,} of "
+            f"{counted(source.rows, 'row')}"
+        )
     with _progress(source.rows) as advance:
         for number, window in enumerate(source.windows()):
             if number >= done:

@@ -18,7 +18,7 @@ from textassay.artifacts.identify import ADAPTER, MODEL
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.merging import merged_classifier
 from textassay.config.runs import preparing, refuse_directory
-from textassay.console import say
+from textassay.console import counted, say
 from textassay.data.load import Dataset, load_dataset
 from textassay.data.split import sample
 from textassay.errors import DataError, GateError, UsageError
@@ -106,7 +106,8 @@ def prune(request: Request) -> Outcome:
     refuse_directory(run)
     if (out / PRUNED).is_dir() and not request.force:
         _refuse_other_pruning(original, out / PRUNED, left)
-    say(f"pruning    {original.name}: {left.heads} of {before.heads} heads and {left.units} of "
+    say(f"pruning    {original.name}: {left.heads} of {counted(before.heads, 'head')} and "
+        f"{left.units} of "
         f"{before.units} units a layer are kept")  # fmt: skip
     with nullcontext() if run.is_done() else preparing(run):
         _make_pruned(original, out / PRUNED, left, device)
@@ -192,7 +193,8 @@ def what_is_left(sizes: Sizes, heads: float, ffn: float) -> Sizes:
     left = replace(sizes, heads=groups * sizes.grouped, units=min(units, sizes.units))
     if left == sizes:
         raise UsageError(
-            f"--heads {heads} --ffn {ffn}: takes nothing away from {sizes.groups} heads (or groups "
+            f"--heads {heads} --ffn {ffn}: takes nothing away from "
+            f"{counted(sizes.groups, 'head')} (or groups "
             f"of them) and {sizes.units} units a layer; name larger shares."
         )
     return left

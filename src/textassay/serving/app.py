@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
+from textassay.console import counted
 from textassay.serving.batching import Answer
 from textassay.serving.bodies import (
     ErrorBody,
@@ -239,7 +240,7 @@ async def _read(request: Request, service: Service, hold: Callable[[int], None])
                     hold(len(chunk))
                     content += chunk
     except TimeoutError:
-        message = f"the body did not arrive within {limits.seconds:g} seconds"
+        message = f"the body did not arrive within {counted(limits.seconds, 'second')}"
         raise RefusedError(408, "validation", message, CLOSE) from None
     if size > limits.body_bytes:
         raise too_large

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from textassay.console import counted
 from textassay.serving.settings import Limits
 
 ONE = {"type": "string", "description": "one text"}
@@ -184,7 +185,9 @@ def read_texts(value: Any, where: str, limits: Limits) -> tuple[list[str], bool]
     if not value:
         raise _invalid(f"{where}: holds no text")
     if len(value) > limits.items:
-        raise _invalid(f"{where}: holds {len(value)} texts; at most {limits.items} go together")
+        raise _invalid(
+            f"{where}: holds {counted(len(value), 'text')}; at most {limits.items} go together"
+        )
     for index, item in enumerate(value):
         _check_text(item, f"{where}[{index}]", limits)
     return value, False

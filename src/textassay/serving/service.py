@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from textassay.console import counted
 from textassay.serving.batching import Answer, ModelFailedError, QueueFullError
 from textassay.serving.bodies import RefusedError
 from textassay.serving.cache import AnswerCache
@@ -122,10 +123,10 @@ class Service:
                 queue.set(model.batcher.waiting)
                 return await waiting
         except QueueFullError:
-            message = f"{model.batcher.waiting} texts wait already; come again later"
+            message = f"{counted(model.batcher.waiting, 'text')} waiting already; come again later"
             raise RefusedError(429, "overloaded", message, _retry()) from None
         except TimeoutError:
-            message = f"no answer within {self.settings.limits.seconds:g} seconds"
+            message = f"no answer within {counted(self.settings.limits.seconds, 'second')}"
             raise RefusedError(503, "overloaded", message, _retry()) from None
         except ModelFailedError as error:
             cause = error.__cause__

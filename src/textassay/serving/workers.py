@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from textassay.console import counted
 from textassay.errors import TextassayError
 from textassay.serving.hangups import Hangups
 from textassay.serving.logs import log
@@ -230,8 +231,9 @@ class Workers:
             process.join()
         if stuck:
             raise TextassayError(
-                f"{len(stuck)} workers did not end within {self._settings.shutdown_seconds:g} "
-                "seconds and were killed; their last requests were not answered."
+                f"{counted(len(stuck), 'worker')} did not end within "
+                f"{counted(self._settings.shutdown_seconds, 'second')}; what was killed did not "
+                "answer its last requests."
             )
 
 

@@ -13,7 +13,7 @@ from transformers.training_args import OptimizerNames
 from textassay.config.names import nearest
 from textassay.config.runs import Run
 from textassay.config.trainer_fields import FIXED
-from textassay.console import warn
+from textassay.console import counted, warn
 from textassay.errors import UsageError, first_line
 from textassay.evaluation.metrics import LOWER_IS_BETTER, NAMES, point_scores
 from textassay.files import cache_folder
@@ -138,8 +138,8 @@ def settle_steps(arguments: TrainingArguments, fewest_steps: int, rows: int) -> 
     warmup = arguments.get_warmup_steps(steps)
     if warmup < steps or arguments.lr_scheduler_type == SchedulerType.CONSTANT:
         return []
-    return [f"training.warmup_steps is {warmup} and the training has {steps} steps, so the "
-            "learning rate does not reach training.learning_rate"]  # fmt: skip
+    return [f"training.warmup_steps is {warmup} and the training has {counted(steps, 'step')}, so "
+            "the learning rate does not reach training.learning_rate"]  # fmt: skip
 
 
 def _steps_of_an_epoch(arguments: TrainingArguments, rows: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
 from textassay.artifacts.zero.consolidate import consolidate, plan_consolidation
 from textassay.config.runs import Run
-from textassay.console import warn
+from textassay.console import counted, warn
 from textassay.files import read_json, replacing, write_json
 from textassay.training.checkpoints import (
     CARRIED_OVER,
@@ -52,7 +52,8 @@ def carry_over(run: Run, checkpoint: Path, opened: ZeroCheckpoint) -> Path:
     for old in list_checkpoints(run.path):
         old.rename(folder / old.name)
     warn(
-        f"{checkpoint.name} is of {before} processes and these are {after}: the weights are "
+        f"{checkpoint.name} is of {counted(before, 'process')} and these are {after}: the weights "
+        "are "
         f"carried over, the optimizer starts anew. Earlier checkpoints are in {folder}."
     )
     return folder

@@ -115,7 +115,7 @@ def _answers(
     for start in range(0, len(texts), ASKED_AT_ONCE):
         if time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
-            say(f"  asked about {start:,} of {len(texts):,} texts")
+            say(f"  asked about {start:,} of {counted(len(texts), 'text')}")
         logits = classifier.logits(texts.slice(start, ASKED_AT_ONCE).to_pylist())[:, order]
         rows = pa.array(list(logits), SCHEMA.field(TEACHER_LOGITS).type)
         yield pa.record_batch([rows], schema=SCHEMA)
