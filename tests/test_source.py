@@ -108,7 +108,8 @@ NEVER_ONE = {
     "planning/show.py": {"plan.length"},
     "prediction/terminal.py": {"classifier.max_length"},
     "serving/app.py": {"limits.body_bytes", "model.classifier.max_length"},
-    "serving/bodies.py": {"len(text)"},
+    "serving/bodies.py": {"len(text)", "most"},
+    "serving/connections.py": {"self._limits.head_bytes", "PIPELINE", "self._body_bytes"},
 }
 
 

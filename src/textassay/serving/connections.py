@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from textassay.console import counted
 from textassay.serving.metrics import Metrics
 from textassay.serving.settings import Limits
 
@@ -208,7 +209,9 @@ class Connection(HttpToolsProtocol):
         if is_unread or self.transport.is_closing():
             self.drop()
         elif self._bytes and not self._has_head:
-            message = f"the head did not arrive within {self._limits.head_seconds:g} seconds"
+            message = (
+                f"the head did not arrive within {counted(self._limits.head_seconds, 'second')}"
+            )
             self._refuse(408, message)
         else:
             self._all.count(LATE)
