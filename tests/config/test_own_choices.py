@@ -73,14 +73,20 @@ def resolve(job, **flags):
 
 
 SENDS = [
-    ("report_to", "wandb"), ("report_to", "all"), ("report_to", "[wandb, mlflow]"),
-    ("report_to", "tensorboard"), ("project", "theirs/x"), ("trackio_space_id", "theirs/space"),
-    ("trackio_bucket_id", "b"), ("trackio_static_space_id", "theirs/s"),
+    ("report_to", "wandb"),
+    ("report_to", "all"),
+    ("report_to", "[wandb, mlflow]"),
+    ("report_to", "[tensorboard, wandb]"),
+    ("project", "theirs/x"),
+    ("trackio_space_id", "theirs/space"),
+    ("trackio_bucket_id", "b"),
+    ("trackio_static_space_id", "theirs/s"),
     ("trackio_static_space_id", "true"),
-]  # fmt: skip
+]
+ODD = ["{a: 1}", "[{a: 1}]", "[[wandb]]", "true", "1.5"]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), SENDS)
+@pytest.mark.parametrize(("name", "value"), [*SENDS, *(("report_to", odd) for odd in ODD)])
 def test_a_job_file_sends_no_figures_out(name, value, write) -> None:
     job = write("theirs.yaml", f"training: {{{name}: {value}}}")
     with pytest.raises(UsageError) as caught:
@@ -101,7 +107,7 @@ def test_the_user_may(name, value, write) -> None:
     assert by_flag == by_variable == by_file != "none"
 
 
-@pytest.mark.parametrize("nothing", ["none", "[]", "[none]"])
+@pytest.mark.parametrize("nothing", ["none", "[]", "[none]", "tensorboard"])
 def test_a_job_file_may_say_that_nothing_is_sent(nothing, write) -> None:
     resolve(write("a.yaml", f"training: {{report_to: {nothing}}}"))
 

@@ -14,6 +14,8 @@ from textassay.errors import UsageError
 # They send a run's figures to a server, with the login of whoever runs the job.
 TRACKERS = ("report_to", "project", "trackio_space_id", "trackio_bucket_id",
             "trackio_static_space_id")  # fmt: skip
+# These write to the run's directory alone.
+SEND_NOTHING = {"none", "tensorboard"}
 DEEPSPEED = "deepspeed.config_file"
 # What a DeepSpeed configuration may hold that a job file names: how a run computes. Others send
 # figures out (wandb, comet), or write files elsewhere (tensorboard, csv_monitor, flops_profiler,
@@ -32,11 +34,12 @@ def refuse_in_job(job_file: Path, settings: Mapping[str, Any]) -> None:
     """UsageError where a job file sets what is the user's own choice."""
     for name in TRACKERS:
         value = settings.get(f"training.{name}")
-        if value not in (None, False, [], "none", ["none"]):
+        listed = value if isinstance(value, list) else [value]
+        if value and any(str(one) not in SEND_NOTHING for one in listed):
             raise UsageError(
-                f"{job_file}: training.{name} would send the run's figures to a server as you, so "
-                f"it counts only as a flag or variable of yours: leave it out of the job, and give "
-                f"--{name} {_as_flag(value)}."
+                f"{job_file}: training.{name} would send the run's figures to a server with your "
+                "login, so it counts only as a flag or variable of your own: leave it out of the "
+                f"job, and give --{name} {_as_flag(value)}."
             )
     config = settings.get(DEEPSPEED)
     if isinstance(config, str):

@@ -9,6 +9,7 @@ from transformers import AutoConfig
 from textassay.artifacts.adapters import (
     OpenedAdapter,
     adapter_notes,
+    find_base,
     load_base,
     open_adapter,
 )
@@ -34,7 +35,7 @@ from textassay.artifacts.zero.checkpoint import PEFT_PREFIX
 from textassay.errors import GateError, UsageError, first_line
 from textassay.models.heads import LABEL_SCORING
 from textassay.models.quantization import STORED_QUANTIZATION
-from textassay.models.source import SETTINGS_KEY, Source, find_model, weight_files
+from textassay.models.source import SETTINGS_KEY, Source, weight_files
 
 MAGNITUDE = "lora_magnitude_vector"
 # What PEFT saves whole for a classifier when it is not told.
@@ -55,7 +56,7 @@ def examine_adapter(
     if adapter is None:
         return config
     diagnosis.facts["method"] = _method(adapter)
-    source = _find_base(adapter, base, diagnosis)
+    source = _find_base(folder, adapter, base, diagnosis)
     if source is not None and hallmark is not None:
         _compare_base(source, hallmark, diagnosis)
     if stored is None or diagnosis.count_wrong():
@@ -106,8 +107,8 @@ def _refuse_model_beside(folder: Path, diagnosis: Diagnosis) -> None:
 
 
 def _find_base(
-    adapter: dict[str, Any], base: str | None, diagnosis: Diagnosis
-) -> Source | None:  # fmt: skip
+    folder: Path, adapter: dict[str, Any], base: str | None, diagnosis: Diagnosis
+) -> Source | None:
     """The adapter's base, looked for on this machine alone."""
     named = base or adapter.get("base_model_name_or_path")
     if not named:
@@ -118,8 +119,11 @@ def _find_base(
         return None
     diagnosis.facts["base"] = str(named)
     try:
-        source = find_model(str(named), None if base else adapter.get("revision"))
+        source = find_base(folder, adapter, base)
         weight_files(source.path)
+    except GateError as error:
+        diagnosis.wrong(str(error), ONE_TRAINING)
+        return None
     except UsageError:
         if base:
             raise
