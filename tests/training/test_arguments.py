@@ -1,5 +1,7 @@
 """Steps and epochs: few rows need more of them, and what does not fit them is said or refused."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 from transformers import TrainingArguments
 
 from textassay.errors import UsageError
-from textassay.training.arguments import settle_steps
+from textassay.training.arguments import keep_kernels_to_ourselves, settle_steps
 
 
 def arguments_for(**given: Any) -> Any:
@@ -19,6 +21,21 @@ def arguments_for(**given: Any) -> Any:
     arguments = SimpleNamespace(**told)
     arguments.get_warmup_steps = lambda steps: TrainingArguments.get_warmup_steps(arguments, steps)
     return arguments
+
+
+def test_what_torch_compiles_lies_where_nobody_else_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.setenv("TEXTASSAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "chosen")
+    keep_kernels_to_ourselves()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "chosen"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    keep_kernels_to_ourselves()
+    assert cache_dir() == str(tmp_path / "cache" / "compiled")
+    assert Path(cache_dir()).stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(

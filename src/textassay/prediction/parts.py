@@ -101,8 +101,8 @@ def _make_own(folder: Path, output: Path) -> None:
     is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     if not is_ours or not make_private(folder):
         raise UsageError(
-            f"{output}: its parts would be kept in {folder}, which is a link, another user's, or "
-            "on a file system that cannot close it to others; remove it, or name another --output."
+            f"{output}: its parts would be kept in {folder}, which is a link or another user's, or "
+            "cannot be closed to other users; remove it, or name another --output."
         )
 
 

@@ -37,6 +37,14 @@ def ignore_leftovers() -> None:
             warn(f"{name} is set and ignored: of the launchers only train_deepspeed.py shards")
 
 
+def keep_kernels_to_ourselves() -> None:
+    """Let torch keep what it compiles, and runs again, in our cache.
+
+    It would keep it below /tmp, by a name that anybody can take first.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
+
+
 def training_arguments(run: Run, device: torch.device, precision: str) -> TrainingArguments:
     """The library's settings for a run. Raises UsageError for what it refuses."""
     training = run.job.training
@@ -65,8 +73,8 @@ def training_arguments(run: Run, device: torch.device, precision: str) -> Traini
         settings["deepspeed"] = deepspeed_config(run.job.deepspeed, device)
         if device.type == "cpu":
             settings["ddp_backend"] = "gloo"
-    if settings.get("torch_compile"):  # else below /tmp, by a name that anybody can take first
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
+    if settings.get("torch_compile"):
+        keep_kernels_to_ourselves()
     # Rotation is ours (checkpoints.py): the library deletes before the new checkpoint is whole.
     settings.pop("save_total_limit")
     try:
