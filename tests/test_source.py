@@ -147,3 +147,40 @@ def test_no_message_says_1_rows() -> None:
     assert wrong == {}
     unneeded = {name: allowed - set(plurals(PACKAGE / name)) for name, allowed in NEVER_ONE.items()}
     assert not any(unneeded.values()), unneeded
+
+
+# Joined whole in an error: lists of a known length, and what is cut behind the join.
+SHORT_LISTS = {
+    "SUFFIXES", "INPUTS", "INPUTS[one.name]", "parts", "changed", "there", "tried", "line",
+    "told[:3]", "sorted(names)[:3]",
+}  # fmt: skip
+
+
+def test_no_error_lists_without_end() -> None:
+    """With 77 labels, or 40 runs, a message was longer than 600 characters: `some()` cuts lists."""
+    endless, looked_at = [], 0
+    for path in FILES:
+        for node in ast.walk(parsed(path)):
+            if not (isinstance(node, ast.Raise) and node.exc):
+                continue
+            cut = {
+                ast.dump(one.value) for one in ast.walk(node.exc) if isinstance(one, ast.Subscript)
+            }
+            for call in ast.walk(node.exc):
+                if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "join":
+                    looked_at += 1
+                    listed = ast.unparse(call.args[0])
+                    if listed not in SHORT_LISTS and ast.dump(call) not in cut:
+                        endless.append(f"{path.name}:{node.lineno}: {listed}")
+    assert not endless, endless
+    assert looked_at > 8
+
+
+def test_the_fixed_words_of_an_error_are_few() -> None:
+    """A message has 600 characters at most, names and numbers among them."""
+    longest = max(
+        sum(len(str(part.value)) for part in ast.walk(node.exc) if isinstance(part, ast.Constant))
+        for path in FILES for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Raise) and node.exc
+    )  # fmt: skip
+    assert 200 < longest < 400

@@ -14,6 +14,7 @@ import numpy as np
 
 from textassay.artifacts.label_config import label_names, unsupported_problem
 from textassay.artifacts.onnx_session import LOGITS
+from textassay.console import some
 from textassay.errors import GateError
 from textassay.files import read_json
 
@@ -137,7 +138,7 @@ def read_inputs(file: Path, session: Any) -> dict[str, Any]:
         types[one.name] = INPUTS[one.name][one.type]
     if "input_ids" not in types:
         raise GateError(
-            f"{file}: has no input called input_ids (its inputs: {', '.join(types) or 'none'}): "
+            f"{file}: has no input called input_ids (its inputs: {some(list(types)) or 'none'}): "
             f"{ANEW}."
         )
     return types
@@ -162,7 +163,7 @@ def refuse_outputs(file: Path, session: Any, labels: int) -> None:
     logits = outputs.get(LOGITS)
     if logits is None:
         raise GateError(
-            f"{file}: has no output called {LOGITS} (its outputs: {', '.join(outputs)}); whether "
+            f"{file}: has no output called {LOGITS} (its outputs: {some(list(outputs))}); whether "
             f"another one holds logits or probabilities is not known: {ANEW}."
         )
     if logits.type not in FLOATS:

@@ -53,9 +53,9 @@ def sum_up(runs: Sequence[Run], array: str) -> None:
             if run.seed in lacking]  # fmt: skip
     if told:
         raise TextassayError(
-            f"{len(told)} of {counted(len(runs), 'seed')} have no result: {'; '.join(told)}. "
-            "Submit the job "
-            "again: what is finished is left alone."
+            f"{len(told)} of {counted(len(runs), 'seed')} have no result: {'; '.join(told[:3])}"
+            f"{'; …' if len(told) > 3 else ''}. Submit the job again: what is finished is left "
+            "alone."
         )
     refuse_bad_ends({}, runs)
 

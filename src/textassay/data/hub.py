@@ -1,6 +1,7 @@
 """Data sets from the Hugging Face hub."""
 
 from textassay.config.dotenv import hub_is_off
+from textassay.console import some
 from textassay.data.read import Rows, table_rows
 from textassay.errors import DataError, first_line
 
@@ -31,5 +32,5 @@ def read_hub(name: str, config: str | None) -> dict[str, list[Rows]]:
             table = rows.flatten_indices().data.table
             splits[SPLIT_NAMES[split]] = [table_rows(f"{name} ({split})", table)]
     if "train" not in splits:
-        raise DataError(f"{name}: has no train split, only {', '.join(loaded)}.")
+        raise DataError(f"{name}: has no train split, only {some(list(loaded))}.")
     return splits

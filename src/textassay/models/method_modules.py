@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from textassay.console import some
 from textassay.errors import UsageError, first_line
 from textassay.models.predict import pad_batch
 
@@ -48,7 +49,7 @@ def refuse_unused_patterns(model: Any, settings: dict[str, Any]) -> None:
             if not any(_matches(rf"(.*\.)?({pattern})", name) for name in adapted):
                 raise UsageError(
                     f"method.{field}: {pattern} fits no module that gets an adapter; these end in "
-                    f"{', '.join(_ends(adapted))}."
+                    f"{some(_ends(adapted), 20)}."
                 )
 
 

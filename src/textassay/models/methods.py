@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from textassay.config.schema import MethodSection
+from textassay.console import some
 from textassay.errors import UsageError, first_line
 from textassay.models.bottleneck import register
 from textassay.models.classifier import BuiltClassifier, is_adapter, refuse_too_long
@@ -58,7 +59,7 @@ def _put_on(model: Any, config: peft.PeftConfig, method: MethodSection) -> Any:
                          if isinstance(module, nn.Linear)})  # fmt: skip
         raise UsageError(
             f"method: {method.name} with target_modules {method.settings().get('target_modules')} "
-            f"does not fit this model ({reason}); its linear modules end in {', '.join(linear)}."
+            f"does not fit this model ({reason}); its linear modules end in {some(linear, 20)}."
         ) from None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from textassay.artifacts.hallmark import FILE, read_hallmark
 from textassay.config.runs import is_run
-from textassay.console import say
+from textassay.console import say, some
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file
 
@@ -124,4 +124,4 @@ def _on_hub(named: str, backend: str | None) -> Path:
 def _refuse_folder_of_runs(path: Path) -> None:
     runs = sorted(below.name for below in path.glob("seed-*") if is_run(below))
     if runs:
-        raise UsageError(f"{path}: holds the runs {', '.join(runs)}; name one of them.")
+        raise UsageError(f"{path}: holds the runs {some(runs)}; name one of them.")

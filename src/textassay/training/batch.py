@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textassay.config.runs import Run
-from textassay.console import INTERRUPTED, counted, err, say, tell
+from textassay.console import INTERRUPTED, counted, err, say, some, tell
 from textassay.errors import DataError, GateError, Stopped, TextassayError
 from textassay.evaluation.learned import did_not_learn
 from textassay.interpreter import python_command
@@ -64,12 +64,12 @@ def refuse_bad_ends(codes: Mapping[Path, int], runs: Sequence[Run]) -> None:
     failed = [f"{path} (exit code {code})" for path, code in codes.items()
               if str(path) not in unlearned]  # fmt: skip
     if failed:
-        raise TextassayError(f"{len(failed)} of the runs failed: {', '.join(failed)}.")
+        raise TextassayError(f"{len(failed)} of the runs failed: {some(failed)}.")
     if unlearned:
         raise GateError(
             f"{len(unlearned)} of {counted(len(runs), 'run')} did not learn: "
-            f"{', '.join(unlearned)}. Their "
-            "reports say what to try; --allow_unlearned takes them for a success."
+            f"{some(unlearned)}. Their reports say what to try; --allow_unlearned takes them for "
+            "a success."
         )
 
 

@@ -14,7 +14,7 @@ from textassay.artifacts.classifier import Classifier
 from textassay.artifacts.hallmark import FILE, read_hallmark
 from textassay.config.runs import is_run
 from textassay.config.schema import DistillationSection
-from textassay.console import counted, say
+from textassay.console import counted, say, some
 from textassay.data.encode import keep, open_kept
 from textassay.data.labels import LabelMap
 from textassay.data.load import Dataset
@@ -125,8 +125,8 @@ def _order(teacher: Teacher, known: list[str], labels: LabelMap) -> list[int]:
     """For each of our labels its place among the teacher's, which have to be the same ones."""
     if set(known) != set(labels.names):
         raise UsageError(
-            f"distillation.teacher: {teacher.name} knows the labels {', '.join(known)}, and the "
-            f"data have {', '.join(labels.names)}; name a teacher of the same labels, or the rows "
+            f"distillation.teacher: {teacher.name} knows the labels {some(known)}, and the "
+            f"data have {some(labels.names)}; name a teacher of the same labels, or the rows "
             "that it was trained on."
         )
     return [known.index(name) for name in labels.names]

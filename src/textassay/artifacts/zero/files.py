@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from textassay.console import some
 from textassay.errors import DataError, UsageError, first_line
 
 STEP = re.compile(r"^global_step(\d+)$")
@@ -124,7 +125,7 @@ def refuse_missing_ranks(folder: Path, files: Sequence[Path], world_size: int) -
     if missing:
         raise DataError(
             f"{folder}: was written by {world_size} ranks, and the files of rank "
-            f"{', '.join(map(str, missing))} are missing; copy them from where they were written."
+            f"{some([*map(str, missing)])} are missing; copy them from where they were written."
         )
     if len(ranks) > world_size:
         raise DataError(
