@@ -15,6 +15,7 @@ from textassay.artifacts.identify import ADAPTER_CONFIG
 from textassay.artifacts.weights import adapter_file
 from textassay.errors import GateError, TextassayError, UsageError, first_line
 from textassay.files import read_json
+from textassay.links import refuse_links
 from textassay.models.classifier import (
     count_vocabulary,
     has_vocabulary,
@@ -61,6 +62,7 @@ def open_adapter(folder: Path, base: str | None) -> OpenedAdapter:
 
     GateError where the adapter does not say what its base is, UsageError where that is nowhere.
     """
+    refuse_links(folder)
     adapter = read_adapter_config(folder)
     source = find_base(folder, adapter, base)
     stored = stored_tensors(adapter_file(folder))

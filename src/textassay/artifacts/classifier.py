@@ -14,6 +14,7 @@ from textassay.config.runs import artifact_in
 from textassay.console import warn
 from textassay.data.labels import LabelMap
 from textassay.errors import DataError
+from textassay.links import refuse_links
 from textassay.models.probabilities import softmax
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Classifier:
         loaded without torch.
         """
         path = _find(folder)
+        refuse_links(path)
         hallmark = read_hallmark(path)
         if hallmark is None:
             warn(f"{path}: carries no hallmark; nothing proves what it is")

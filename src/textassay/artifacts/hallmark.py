@@ -18,6 +18,7 @@ from textassay.config.user_path import UserPath
 from textassay.console import counted, reports_errors, tell
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file, write_json
+from textassay.links import entries_below, is_own_file, refuse_link, refuse_links
 from textassay.masking import mask_within
 from textassay.models.processor import int8_flags
 
@@ -52,6 +53,7 @@ def stamp(
     `loaded` is the artifact as it was read back from disk, never the model that was trained.
     `made_from` is the hash of the hallmark of the artifact that this one was made from.
     """
+    refuse_links(folder)
     hallmark = {
         "version": VERSION,
         "kind": loaded.kind,
@@ -111,6 +113,7 @@ def read_hallmark(folder: Path) -> dict[str, Any] | None:
     path = folder / FILE
     if not path.is_file():
         return None
+    refuse_link(path, folder)
     try:
         content: dict[str, Any] = read_json(path)
         parts = {"files": dict, "labels": list, "base": dict, "probe": dict}
@@ -146,11 +149,13 @@ def refuse_other_base(folder: Path, base: "Source", hallmark: dict[str, Any]) ->
 
 
 def check_files(folder: Path, hallmark: dict[str, Any]) -> None:
-    """Every stamped file is there with its hash, and none was added."""
+    """Every stamped file is there with its hash, and nothing was added, no link either."""
     found = _hashes(folder)
     for name, stamped in hallmark["files"].items():
         if name not in found:
             raise GateError(f"{folder}: {name} is missing; it was there when it was stamped.")
+        if found[name] is None:
+            raise GateError(f"{folder}: {name} was replaced by a link after it was stamped.")
         if found[name] != stamped:
             raise GateError(
                 f"{folder}: {name} was changed after it was stamped"
@@ -158,7 +163,9 @@ def check_files(folder: Path, hallmark: dict[str, Any]) -> None:
             )
     added = sorted(set(found) - set(hallmark["files"]))
     if added:
-        raise GateError(f"{folder}: {added[0]} was added after it was stamped; take it out.")
+        what = "" if found[added[0]] else ", and is a link or no file"
+        raise GateError(f"{folder}: {added[0]} was added after it was stamped{what}; take it out.")
+    refuse_links(folder)
 
 
 def _label_change(file: Path, stamped: list[str]) -> str | None:
@@ -254,9 +261,17 @@ def verify_in_fresh_process(folder: Path, base: str | None = None) -> None:
     run_in_fresh_process("textassay.artifacts.hallmark", arguments, complaint)
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): sha256_file(path) for path in files if path.name != FILE}
+def _hashes(folder: Path) -> dict[str, str | None]:
+    """The hash of everything below a folder but hallmarks, by its name.
+
+    None for a link that leads out of the folder or to a folder, and for what is no file.
+    """
+    found = {path: is_own_file(path, folder) for path in sorted(entries_below(folder))}
+    return {
+        str(path.relative_to(folder)): sha256_file(path) if is_own else None
+        for path, is_own in found.items()
+        if path.name != FILE or not is_own
+    }
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import Any
 from textassay.artifacts.onnx_files import onnx_kind
 from textassay.artifacts.zero.files import STEP, find_step_folder, places_beside
 from textassay.config.runs import is_run
-from textassay.errors import DataError, UsageError
+from textassay.errors import DataError, GateError, UsageError
 from textassay.files import read_json
 from textassay.models.source import SETTINGS_KEY, weight_files
 
@@ -87,7 +87,7 @@ def _has_latest(path: Path) -> bool:
 def _zero(path: Path) -> Identity:
     try:
         folder = find_step_folder(path)
-    except (DataError, OSError):  # whoever opens it is told
+    except (DataError, GateError, OSError):  # whoever opens it is told
         folder = path
     names = (ADAPTER_CONFIG, "config.json")
     files = (place / name for place in places_beside(folder) for name in names)

@@ -24,6 +24,7 @@ from textassay.data.prompt import Prompt
 from textassay.data.token_ids import encode_texts
 from textassay.errors import DataError, GateError, TextassayError, UsageError, first_line
 from textassay.files import read_json, write_json
+from textassay.links import refuse_links
 from textassay.models.classifier import (
     count_positions,
     count_vocabulary,
@@ -197,6 +198,7 @@ def load_artifact(folder: Path, base: str | None = None, tell: bool = True) -> L
     classifier.
     """
     kind = find_kind(folder)
+    refuse_links(folder)
     if kind in (ONNX, ONNX_INT8):
         return _load_onnx(folder)
     with warnings.catch_warnings():

@@ -30,6 +30,7 @@ from textassay.data.plain_tokenizer import PlainTokenizer
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError, first_line
 from textassay.files import sha256_file
+from textassay.links import refuse_links
 from textassay.threads import usable_cpus
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class OnnxModel:
     config = None
 
     def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu") -> None:
+        refuse_links(folder)
         self.file = onnx_file(folder)
         self.kind = ONNX_INT8 if self.file.name == INT8_FILE else ONNX
         self._session = open_session(self.file, device)

@@ -24,6 +24,7 @@ from textassay.config.schema import Job
 from textassay.console import some, warn
 from textassay.errors import TextassayError, UsageError
 from textassay.files import read_json, settle_interrupted, write_json, write_text
+from textassay.links import refuse_link
 from textassay.locking import LOCK, locked
 
 CONFIG = "config.yaml"
@@ -138,6 +139,8 @@ def refuse_directory(run: Run) -> None:
             f"{run.path}: holds files that are not of a run, which would be mixed up or "
             "overwritten; name another --output_dir."
         )
+    if not run.force:
+        refuse_links_in(run.path)
     changed = run.changed_settings()
     if changed and not run.force:
         key, (there, here) = next(iter(changed.items()))
@@ -237,10 +240,21 @@ def is_run(path: Path) -> bool:
         return False
 
 
+def refuse_links_in(run: Path) -> None:
+    """GateError where what a run has written about itself, or its artifact, is a link out of it.
+
+    The run's directory itself may be a link, and its checkpoints.
+    """
+    for path in sorted(run.iterdir()) if run.is_dir() else ():
+        if OURS.fullmatch(path.name) and not path.name.startswith("checkpoint-"):
+            refuse_link(path, run)
+
+
 def artifact_in(where: Path) -> Path:
     """The artifact's directory, of a run's directory or of its own."""
     if not (where / CONFIG).is_file():
         return where
+    refuse_links_in(where)
     if not (where / "model").is_dir():
         raise UsageError(f"{where}: is a run without model/, so it did not get to its end.")
     return where / "model"

@@ -10,7 +10,7 @@ from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.identify import RUN, ZERO, Identity, identify
 from textassay.artifacts.zero.consolidate import consolidate
 from textassay.artifacts.zero.publish import facts_beside, plan_artifact, refuse_other_base
-from textassay.config.runs import CONFIG
+from textassay.config.runs import CONFIG, is_run, refuse_links_in
 from textassay.config.schema import DataSection, EvaluationSection
 from textassay.console import counted, say, warn
 from textassay.errors import DataError, TextassayError, UsageError
@@ -96,6 +96,8 @@ def _find(request: Request) -> tuple[Path, Identity]:
     runs = sorted(below.parent for below in path.glob(f"seed-*/{CONFIG}"))
     if runs:
         path = _run_of_job(path, runs, request.seed)
+    if is_run(path):
+        refuse_links_in(path)
     return path, identify(path)
 
 

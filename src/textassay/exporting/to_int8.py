@@ -1,6 +1,5 @@
 """An ONNX artifact in INT8: smaller and faster, and refused where it loses what it should not."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from textassay.artifacts.company import COMPANY, copy_known
 from textassay.artifacts.hallmark import restamp
 from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.onnx_files import INT8_FILE, ONNX_FILE
@@ -84,8 +84,7 @@ def write_int8(
     for table in (searching, judging):
         refuse_other_labels(table, list(floating.labels.names), rows.title)
     with replacing(target) as scratch:
-        shutil.copytree(source, scratch, ignore=shutil.ignore_patterns(
-            "hallmark.json", "export.json", "README.md", f"{ONNX_FILE}*"))  # fmt: skip
+        copy_known(source, scratch, COMPANY)
         found = _write_graph(source, scratch, floating, searching, how)
         quantized = load_artifact(scratch)
         texts = judging["text"].to_pylist()

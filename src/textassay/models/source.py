@@ -11,6 +11,7 @@ from safetensors import safe_open
 from textassay.config.dotenv import hub_is_off
 from textassay.errors import UsageError, first_line
 from textassay.files import read_json, sha256_files, sha256_remembered
+from textassay.links import refuse_links
 from textassay.models.packaged import PACKAGED, find_change, packaged_folder
 
 # The key of our settings in a model's config.
@@ -117,6 +118,7 @@ def find_model(name: str, revision: str | None = None) -> Source:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UsageError(f"{name}: the directory has no config.json, so it is no model.")
+        refuse_links(folder)
         return Source(str(folder.resolve()), folder, "local directory")
     tried = ["no such directory"]
     for look in (_in_cache, _in_package, _on_hub):
@@ -146,6 +148,7 @@ def _in_cache(name: str, revision: str | None) -> Source | str:
         weight_files(Path(folder))
     except UsageError:
         return "only in part in the local hub cache"
+    refuse_links(Path(folder))
     return Source(name, Path(folder), "local hub cache", commit_of(Path(folder)) or revision)
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from textassay.artifacts.hallmark import FILE, read_hallmark
-from textassay.config.runs import is_run
+from textassay.config.runs import is_run, refuse_links_in
 from textassay.console import say, some
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, sha256_file
+from textassay.links import refuse_link, refuse_links
 
 # The artifacts of a run, by the folder that each lies in.
 PLACES = ("model", "merged", "onnx", "onnx-int8")
@@ -23,6 +24,12 @@ def find_artifact(named: str, backend: str | None = None, device: str = "cpu") -
     `backend` picks one of a run's artifacts (PLACES). Without one the fastest answers that was made
     from its model/ and is proven (`fastest_place`). Raises UsageError where there is none.
     """
+    folder = _find_artifact(named, backend, device)
+    refuse_links(folder)
+    return folder
+
+
+def _find_artifact(named: str, backend: str | None, device: str) -> Path:
     path = Path(named).expanduser()
     if not path.exists():
         return _on_hub(named, backend)
@@ -94,6 +101,8 @@ def _verdict(folder: Path) -> Any:
 
 def _of_run(run: Path, place: str, others: Sequence[str] = ()) -> Path:
     folder = run / place
+    refuse_links_in(run)
+    refuse_link(folder, run)
     if folder.is_dir():
         why = f" ({'; '.join(others)})" if others else ""
         say(f"{run}: its {place}/ answers{why}")

@@ -9,6 +9,7 @@ from textassay.config.runs import Run
 from textassay.console import say
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json, replacing, sha256_file, write_json
+from textassay.links import is_own_file, refuse_links
 
 MARKER = "complete.json"
 TRAINER_STATE = "trainer_state.json"
@@ -107,6 +108,7 @@ def find_best(run: Path, start: Path, fingerprint: str) -> Path | None:
     for folder in (run, start.parent) if relative else ():
         best = folder / str(relative)
         if is_complete(best) and _is_of(best, fingerprint):
+            refuse_links(best)
             return best
     return None
 
@@ -123,8 +125,13 @@ def take_along(checkpoint: Path, run: Path) -> Path:
     """A checkpoint that lies in the run: the given one, or a copy of it."""
     if checkpoint.resolve().is_relative_to(run.resolve()):
         return checkpoint
+    refuse_links(checkpoint)
     with replacing(run / checkpoint.name) as scratch:
-        shutil.copytree(checkpoint, scratch)
+        for name in (*read_json(checkpoint / MARKER)["files"], MARKER):
+            if not is_own_file(checkpoint / name, checkpoint):
+                raise GateError(f"{checkpoint}: {MARKER} names {name!r}, which is not in it.")
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(checkpoint / name, scratch / name)
     return run / checkpoint.name
 
 
@@ -167,6 +174,8 @@ def find_checkpoint(run: Run, fingerprint: str) -> Path | None:
             f"--resume_from_checkpoint: {path} belongs to a run with another configuration or "
             "seed, other data or another base model."
         )
+    if path:
+        refuse_links(path)
     if path or run.starts_again:
         return path
     newest = None
@@ -181,6 +190,8 @@ def find_checkpoint(run: Run, fingerprint: str) -> Path | None:
             f"{newest}: belongs to another run, with other settings, data or another base model; "
             "move it elsewhere, or name another --output_dir."
         )
+    if newest:
+        refuse_links(newest)
     return newest
 
 

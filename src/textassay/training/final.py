@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from textassay.artifacts.hallmark import FILE, read_hallmark, restamp, verify_in_fresh_process
+from textassay.artifacts.company import COMPANY, WEIGHTS_AND_RECORDS, copy_known
+from textassay.artifacts.hallmark import (
+    check_files,
+    read_hallmark,
+    restamp,
+    verify_in_fresh_process,
+)
 from textassay.artifacts.identify import ADAPTER
 from textassay.artifacts.kinds import find_kind, load_artifact
 from textassay.artifacts.merging import publish_merged
@@ -78,6 +84,9 @@ def publish_extras(run: Run) -> None:
     wanted = run.job.artifact
     if not wanted.wants_merged():
         return
+    hallmark = read_hallmark(run.model_dir)
+    if hallmark:  # what is stamped below must be what was stamped
+        check_files(run.model_dir, hallmark)
     merged = run.model_dir
     if find_kind(run.model_dir) == ADAPTER:
         merged = run.path / "merged"
@@ -94,17 +103,16 @@ def _publish_flat(run: Run, merged: Path, folder: Path) -> None:
     Not beside the merged model: transformers would find it there and apply it a second time.
     """
     with _replacing_directory(folder) as scratch:
-        shutil.copytree(merged, scratch)
+        copy_known(merged, scratch, (*COMPANY, *WEIGHTS_AND_RECORDS))
         write_json(scratch / METHOD_CONFIG, _method_config(run))
         _write_vocabulary(load_tokenizer(str(scratch)), scratch)
         made = {scratch: merged}
         if merged != run.model_dir:
-            shutil.copytree(run.model_dir, scratch / ADAPTER)
+            copy_known(run.model_dir, scratch / ADAPTER, (*COMPANY, *WEIGHTS_AND_RECORDS))
             made = {scratch / ADAPTER: run.model_dir, **made}
         for part, source in made.items():
             if run.job.artifact.save_bin:
                 write_bin(part)
-            (part / FILE).unlink()
             restamp(part, source, load_artifact(part))
             verify_in_fresh_process(part)
 

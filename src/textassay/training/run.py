@@ -16,7 +16,8 @@ from transformers import TrainerState
 from textassay.artifacts.hallmark import FILE
 from textassay.artifacts.kinds import Loaded, restore_weights, write_configs
 from textassay.artifacts.zero.checkpoint import open_checkpoint
-from textassay.artifacts.zero.publish import HALLMARK_FACTS, consolidate_whole
+from textassay.artifacts.zero.consolidate import HALLMARK_FACTS
+from textassay.artifacts.zero.publish import consolidate_whole
 from textassay.config.runs import (
     PROVENANCE,
     Run,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from textassay.artifacts.classifier import Classifier
 from textassay.artifacts.hallmark import FILE, read_hallmark
-from textassay.config.runs import is_run
+from textassay.config.runs import is_run, refuse_links_in
 from textassay.config.schema import DistillationSection
 from textassay.console import counted, say, some
 from textassay.data.encode import keep, open_kept
@@ -21,6 +21,7 @@ from textassay.data.load import Dataset
 from textassay.data.read import values
 from textassay.errors import UsageError
 from textassay.files import cache_folder, sha256_file, sha256_files, sha256_texts
+from textassay.links import refuse_links
 from textassay.models.source import find_model
 from textassay.training.progress import SECONDS_BETWEEN_LINES
 
@@ -63,6 +64,7 @@ def find_teacher(section: DistillationSection) -> Teacher:
     """
     name = str(section.teacher)
     folder = _folder(name)
+    refuse_links(folder)
     hallmark = read_hallmark(folder)
     files = [path for path in folder.iterdir() if path.is_file()]
     identity = sha256_file(folder / FILE) if hallmark else sha256_files(files)
@@ -79,6 +81,7 @@ def _folder(name: str) -> Path:
             raise UsageError(f"distillation.teacher: {reason}") from None
     if not is_run(path):
         return path
+    refuse_links_in(path)
     if not (path / "model").is_dir():
         raise UsageError(f"distillation.teacher: {name} is a run without a model; finish it first.")
     return path / "model"

@@ -36,9 +36,11 @@ from textassay.artifacts.identify import (
 from textassay.artifacts.kinds import load_artifact
 from textassay.artifacts.onnx_files import ONNX, ONNX_INT8
 from textassay.artifacts.onnx_model import OnnxModel
-from textassay.config.runs import FINISHED
+from textassay.artifacts.zero.consolidate import refuse_links_around
+from textassay.config.runs import FINISHED, refuse_links_in
 from textassay.errors import GateError, UsageError
 from textassay.files import read_json
+from textassay.links import refuse_links
 from textassay.models.classifier import has_vocabulary
 
 # Parameters that are read as a whole to see whether an artifact loads, 4 GB in fp32.
@@ -52,14 +54,30 @@ def examine(path: Path, base: str | None = None) -> Diagnosis:
     """
     identity = identify(path)
     diagnosis = Diagnosis(path, {"kind": identity.kind})
-    with alone():
-        if identity.kind == RUN:
-            identity = _examine_run(path, identity, diagnosis)
-        _examine_kind(identity, base, diagnosis)
+    if not _has_strange_entries(path, identity, diagnosis):
+        with alone():
+            if identity.kind == RUN:
+                identity = _examine_run(path, identity, diagnosis)
+            _examine_kind(identity, base, diagnosis)
     diagnosis.facts["bytes"] = sum(
         file.stat().st_size for file in path.rglob("*") if file.is_file()
     )
     return diagnosis
+
+
+def _has_strange_entries(path: Path, identity: Identity, diagnosis: Diagnosis) -> bool:
+    """Whether a link leads out of what is examined; then nothing in it is read."""
+    try:
+        if identity.kind == RUN:
+            refuse_links_in(path)
+        if identity.kind == ZERO:
+            refuse_links_around(identity.folder)
+        elif identity.folder.is_dir():
+            refuse_links(identity.folder)
+    except GateError as error:
+        diagnosis.wrong(str(error), "Nothing in it was read, and every other command refuses it.")
+        return True
+    return False
 
 
 def refuse_wrong(diagnosis: Diagnosis) -> None:

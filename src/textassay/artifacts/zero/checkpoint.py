@@ -26,6 +26,7 @@ from textassay.artifacts.zero.files import (
 )
 from textassay.artifacts.zero.places import Flats, Placed, place_in_groups, place_in_ranks
 from textassay.errors import DataError
+from textassay.links import refuse_links
 
 OPTIMIZER = "optimizer_state_dict"
 MASTERS = {1: "single_partition_of_fp32_groups", 2: "single_partition_of_fp32_groups",
@@ -92,6 +93,7 @@ def open_checkpoint(path: Path) -> ZeroCheckpoint:
     Raises UsageError where there is none, DataError where it is not whole, naming the file.
     """
     folder = find_step_folder(path)
+    refuse_links(folder)
     files = by_rank(folder, "optim")
     if not files:
         raise DataError(f"{folder}: holds no zero_pp_rank_*_optim_states.pt, so no ZeRO states.")

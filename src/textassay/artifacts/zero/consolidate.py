@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from textassay.artifacts.company import COMPANY
 from textassay.artifacts.identify import ADAPTER, ADAPTER_CONFIG, MODEL
 from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
 from textassay.artifacts.zero.files import StoredTensor, places_beside
@@ -18,11 +19,14 @@ from textassay.config.runs import is_run
 from textassay.console import counted
 from textassay.errors import DataError, UsageError
 from textassay.files import read_json, replacing, write_json
+from textassay.links import refuse_link, refuse_links
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMG]?)B?$", re.IGNORECASE)
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 RECORD = "consolidation.json"
+# What our trainer leaves beside ZeRO's states, so that a hallmark can say where they came from.
+HALLMARK_FACTS = "hallmark_facts.json"
 SHARD_SIZE = 5 * 10**9
 # The last layer of a classifier, as the families name it, an adapter's copy of it among them.
 HEAD = re.compile(r"(^|\.)(score|classifier|classification_head)\b.*weight$")
@@ -30,11 +34,6 @@ HEAD = re.compile(r"(^|\.)(score|classifier|classification_head)\b.*weight$")
 BYTES_AT_ONCE = 4 * 2**20
 # What PEFT puts between a module and its adapter's tensors, and leaves out when it saves.
 ADAPTER_NAME = re.compile(r"\.default(?=\.|$)")
-COPIED = (
-    "config.json", ADAPTER_CONFIG, "generation_config.json", "label_mapping.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
-    "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "chat_template.jinja",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,14 @@ class Plan:
 def plan_consolidation(checkpoint: ZeroCheckpoint, base_model_path: Path | None) -> Plan:
     """Find config, tokenizer and labels: in `checkpoint-N/`, in the run above it, or in the base.
 
-    Raises UsageError where there is no config, DataError where a tensor is empty or is not there.
+    Raises UsageError where there is no config, DataError where a tensor is empty or is not there,
+    GateError where a link leads elsewhere.
     """
     step = checkpoint.folder.parent
+    refuse_links_around(checkpoint.folder)
     own = places_beside(checkpoint.folder)
     places = [*own, *([base_model_path] if base_model_path else [])]
-    beside = [found for name in COPIED if (found := _first(places, name))]
+    beside = [found for name in COMPANY if (found := _first(places, name))]
     names = {path.name for path in beside}
     wanted = ADAPTER_CONFIG if checkpoint.holds_adapter else "config.json"
     if wanted not in names:
@@ -106,6 +107,14 @@ def plan_consolidation(checkpoint: ZeroCheckpoint, base_model_path: Path | None)
             f"stored, {next(iter(checkpoint.frozen))} among them, so the model would not be whole."
         )
     return Plan(checkpoint, beside, _first(own, "config.json") is None)
+
+
+def refuse_links_around(step_folder: Path) -> None:
+    """GateError where ZeRO's states, or what is copied from beside them, are links to elsewhere."""
+    refuse_links(step_folder)
+    for place in places_beside(step_folder):
+        for name in (*COMPANY, HALLMARK_FACTS):
+            refuse_link(place / name, place)
 
 
 def refuse_target(checkpoint: Path, base: str | None, out: Path, force: bool) -> None:

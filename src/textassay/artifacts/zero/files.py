@@ -18,6 +18,7 @@ import torch
 
 from textassay.console import some
 from textassay.errors import DataError, UsageError, first_line
+from textassay.links import refuse_link
 
 STEP = re.compile(r"^global_step(\d+)$")
 RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_(\d+)_(optim|model)_states\.pt$")
@@ -63,14 +64,18 @@ def find_step_folder(path: Path) -> Path:
     if STEP.match(path.name) or by_rank(path, "optim"):
         return path
     latest = path / "latest"
+    refuse_link(latest, path)
     if latest.is_file():
         return _named_by(latest)
     steps = sorted((p for p in path.iterdir() if p.is_dir() and STEP.match(p.name)), key=_number)
     if steps:
+        refuse_link(steps[-1], path)
         return steps[-1]
     checkpoints = [p for p in path.glob("checkpoint-*") if (p / "latest").is_file()]
     if checkpoints:
-        return find_step_folder(max(checkpoints, key=_number))
+        newest = max(checkpoints, key=_number)
+        refuse_link(newest, path)
+        return find_step_folder(newest)
     raise UsageError(f"{path}: holds no ZeRO checkpoint (no global_stepN/ and no `latest`).")
 
 

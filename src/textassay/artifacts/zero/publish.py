@@ -14,6 +14,7 @@ from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.merging import publish_merged
 from textassay.artifacts.zero.checkpoint import open_checkpoint
 from textassay.artifacts.zero.consolidate import (
+    HALLMARK_FACTS,
     SHARD_SIZE,
     Plan,
     consolidate,
@@ -23,10 +24,9 @@ from textassay.artifacts.zero.consolidate import (
 from textassay.console import counted
 from textassay.errors import DataError, GateError, UsageError
 from textassay.files import replacing
+from textassay.links import refuse_link
 from textassay.models.source import find_model
 
-# What our trainer leaves beside ZeRO's states, so that a hallmark can say where they came from.
-HALLMARK_FACTS = "hallmark_facts.json"
 FACTS = {"texts": list, "base": dict, "data": dict, "made_by": dict}
 # Where nothing says which rows the model should be probed with.
 PROBE_TEXTS = (
@@ -126,6 +126,7 @@ def facts_beside(step_folder: Path) -> dict[str, Any] | None:
     Raises DataError where the file is not what it writes.
     """
     path = step_folder.parent / HALLMARK_FACTS
+    refuse_link(path, step_folder.parent)
     if not path.is_file():
         return None
     content = object_in(path, f"{path}: is not a JSON object; mend it.")
