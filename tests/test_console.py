@@ -1,16 +1,23 @@
 """What a process says when it ends."""
 
 import io
+import json
+import logging
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
 
 from textassay import console
 from textassay.console import counted, reports_errors
-from textassay.errors import UsageError
+from textassay.errors import UsageError, visible
+from textassay.tables import SafeConsole
 
 TOKEN = "hf_" + "aB3" * 11
 
@@ -171,3 +178,64 @@ def test_no_figure_of_a_table_is_broken_in_two(width: int) -> None:
     assert all(said.count(cell) == 2 for cell in cells), said
     assert max(map(len, said.splitlines())) <= width
     assert said.count("accuracy") == (1 if width >= 79 else 2)
+
+
+# Sets the window's title, goes up and over what stands there, prints in red; in one byte, too.
+HOSTILE = "\x1b]0;owned\x07\x1b[2A\x1b[31mred\x9b31m\r\x08\x7f\u202egnp\u2066"
+RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_control_characters_are_shown_and_not_obeyed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "SECONDS_FOR_THE_FIRST", 0)
+    for each in (console.out, console.err):
+        each.cache_clear()
+
+    @reports_errors
+    def speak() -> None:
+        for speaking in (console.tell, console.say, console.warn, console.alarm):
+            speaking(f"label {HOSTILE}")
+        console.out().print(Text(HOSTILE), Panel(HOSTILE))
+        console.out().print(console.table(HOSTILE, ["", HOSTILE], [[HOSTILE, HOSTILE]]))
+        logging.getLogger("library").warning("has %s", HOSTILE)
+        warnings.warn(HOSTILE, stacklevel=1)
+        raise UsageError(f"{HOSTILE}: is no label.")
+
+    with pytest.raises(SystemExit), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        speak()
+    said = capsys.readouterr()
+    for each in (console.out, console.err):
+        each.cache_clear()
+    assert not RAW.search(said.out) and not RAW.search(said.err), (said.out, said.err)
+    assert said.out.count("\\x1b]0;owned\\x07") >= 4
+    assert "\\u009b31m\\x0d\\x08\\u007f\\u202egnp" in said.out
+
+
+def test_our_own_colours_reach_the_terminal_all_the_same() -> None:
+    file = io.StringIO()
+    terminal = SafeConsole(file=file, force_terminal=True, color_system="standard", highlight=False)
+    terminal.print("[red]fine[/red] \x1b[32mnot green")
+    assert file.getvalue() == "\x1b[31mfine\x1b[0m \\x1b[32mnot green\n"
+
+
+def test_what_is_made_visible_is_the_same_json() -> None:
+    content = {"label": HOSTILE, "other": "\ud800\t\n"}
+    line = json.dumps(content, ensure_ascii=False)
+    assert json.loads(visible(line)) == content
+    assert visible("日本語 é ‏שלום\t\n") == "日本語 é ‏שלום\t\n"
+
+
+def test_a_traceback_shows_no_control_characters_either() -> None:
+    code = f"""
+from textassay.console import reports_errors
+@reports_errors
+def main():
+    raise RuntimeError({HOSTILE!r})
+main()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 1 and "RuntimeError" in done.stderr
+    assert not RAW.search(done.stderr)

@@ -8,6 +8,8 @@ import os
 import shutil
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textassay.errors import TextassayError, UsageError, without_colours
+from textassay.errors import TextassayError, UsageError, visible, without_colours
 from textassay.masking import mask
 from textassay.stopping import undisturbed
 from textassay.threads import settle_threads
@@ -35,6 +37,7 @@ SPELLING = {"token_normalize_func": lambda name: name.replace("-", "_"), "max_co
 INTERRUPTED = 130
 # With less of it in bytes, shared memory is what is full.
 ROOM_IN_SHARED_MEMORY = 1 << 20
+_plain_warning = warnings.formatwarning
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -55,42 +58,47 @@ class Command(click.Command):
 @functools.cache
 def out() -> "Console":
     """The console for results (standard output)."""
-    from rich.console import Console
+    from textassay.tables import SafeConsole
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+    return SafeConsole(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
 
 @functools.cache
 def err() -> "Console":
     """The console for progress and messages (standard error)."""
-    from rich.console import Console
+    from textassay.tables import SafeConsole
 
     width = None if sys.stderr.isatty() else WIDTH_OF_A_FILE
-    return Console(stderr=True, highlight=False, soft_wrap=width is not None, width=width)
+    return SafeConsole(stderr=True, highlight=False, soft_wrap=width is not None, width=width)
+
+
+def _shown(message: str) -> str:
+    """A message as it may be printed: without tokens, and with what cannot be seen made visible."""
+    return visible(mask(message))
 
 
 def tell(line: str) -> None:
     """Print one line of a result; it is never broken, so that programs can read it."""
     if rank() == 0:
-        out().print(mask(line), markup=False, soft_wrap=True)
+        out().print(_shown(line), markup=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print one line of progress."""
     if rank() == 0:
-        err().print(mask(message), markup=False)
+        err().print(_shown(message), markup=False)
 
 
 def warn(message: str) -> None:
     """Print one line that the user should not miss."""
     if rank() == 0:
-        err().print(f"note: {mask(message)}", style="yellow", markup=False)
+        err().print(f"note: {_shown(message)}", style="yellow", markup=False)
 
 
 def alarm(message: str) -> None:
     """Print one line that comes before everything else there is to say."""
     if rank() == 0:
-        err().print(mask(message), style="bold red", markup=False)
+        err().print(_shown(message), style="bold red", markup=False)
 
 
 def rank() -> int:
@@ -119,9 +127,9 @@ def table(
     """
     from textassay.tables import FittingTable
 
-    made = FittingTable(title, list(columns), of_texts)
+    made = FittingTable(visible(title), [*map(visible, columns)], of_texts)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(visible, row))
     return made
 
 
@@ -143,6 +151,7 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         _quiet_imports()
+        guard_terminal()
         settle_threads()
         try:
             refuse_other_checkout(Path(sys.argv[0]), Path(__file__).parents[2])
@@ -169,6 +178,29 @@ def refuse_other_checkout(script: Path, package: Path) -> None:
             f"{script}: this Python has the textassay of another checkout, {package}; use the "
             f"environment of {checkout}, which `bash train.sh` makes."
         )
+
+
+def guard_terminal() -> None:
+    """Let nothing of others reach the terminal raw that does not go through the consoles.
+
+    That is what libraries log, warnings, and tracebacks.
+    """
+    logging.setLogRecordFactory(_VisibleRecord)
+    warnings.formatwarning = _format_warning
+    sys.excepthook = _print_traceback
+
+
+class _VisibleRecord(logging.LogRecord):
+    def getMessage(self) -> str:  # noqa: N802 (the library's name)
+        return visible(super().getMessage())
+
+
+def _format_warning(*warning: Any) -> str:
+    return visible(_plain_warning(*warning))
+
+
+def _print_traceback(*error: Any) -> None:
+    sys.stderr.write(visible("".join(traceback.format_exception(*error))))
 
 
 def _quiet_imports() -> None:

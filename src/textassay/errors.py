@@ -4,6 +4,10 @@ import re
 
 ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 
+# What terminals obey or reorder and nobody sees: control characters but tab and newline, the marks
+# that turn the direction of text, and halves of surrogate pairs (bytes of names that are no UTF-8).
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class TextassayError(Exception):
     """Something that its message alone explains: what, where, and what to do. Exit code 1."""
@@ -43,3 +47,13 @@ def first_line(error: BaseException) -> str:
 def without_colours(text: str) -> str:
     """A text without the escape sequences with which terminals are coloured."""
     return ESCAPES.sub("", text)
+
+
+def visible(text: str) -> str:
+    """A text of somebody else's for a terminal: ESC as `\\x1b`, the rest as JSON escapes it."""
+    return UNSEEN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}"

@@ -4,12 +4,30 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+
+from textassay.errors import visible
 
 # Wider than any table: what a table is measured against.
 UNLIMITED = 10_000
+
+
+class SafeConsole(Console):
+    """A console that shows control characters in what it is given, and obeys none of them.
+
+    Labels, texts and names of files are somebody else's. The console's own colours are no texts.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """The segments of what is printed, with what cannot be seen made visible."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(visible(text), style)
 
 
 class FittingTable(Table):

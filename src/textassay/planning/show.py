@@ -9,6 +9,7 @@ import transformers
 from textassay.config.flags import RESUME
 from textassay.config.runs import Run
 from textassay.console import counted, out, table, tell, warn
+from textassay.errors import visible
 from textassay.files import write_text
 from textassay.planning.memory import MOST_ROWS
 from textassay.planning.plan import Ask, Plan, make_plan, parse_memory
@@ -30,7 +31,7 @@ def plan_jobs(
     if json_file:
         text = json.dumps([plan.to_json() for plan in plans], indent=2, ensure_ascii=False) + "\n"
         if str(json_file) == "-":
-            print(text, end="")
+            print(visible(text), end="")
         else:
             write_text(json_file, text)
 

@@ -12,7 +12,7 @@ from textassay.data.columns import find_text_column
 from textassay.data.json_rows import parse_line
 from textassay.data.read import BadRow
 from textassay.data.trained_on import TrainedOn
-from textassay.errors import DataError
+from textassay.errors import DataError, visible
 from textassay.prediction.answers import Choices, answer, keys, no_answer
 from textassay.prediction.files import answer_window
 from textassay.prediction.rows import Row, Source, row_of_item, text_of
@@ -123,9 +123,10 @@ def _read(
 def writing_to_stdout() -> Iterator[Any]:
     """A function that writes text to standard output at once; the reader may go when it likes."""
     stream = sys.stdout
+    shown = visible if stream.isatty() else str  # the same JSON, with what is unseen escaped
 
     def write(text: str) -> None:
-        stream.write(text)
+        stream.write(shown(text))
         stream.flush()
 
     try:
