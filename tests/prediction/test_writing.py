@@ -133,3 +133,16 @@ def test_nul_is_not_written_where_it_could_not_be_read(write, tmp_path):
         rewritten(source, tmp_path / "out.csv")
     rewritten(source, tmp_path / "out.jsonl")
     assert read_file(tmp_path / "out.jsonl").columns["text"].to_pylist() == ["a", "a\0b"]
+
+
+@pytest.mark.parametrize("target", ["csv", "tsv"])
+def test_formulas_are_escaped_where_that_is_asked_for(target, tmp_path):
+    columns = {"text": ["=1+1", "-5", "good"], "@note": ["+cmd()", "a", "b"]}
+    source = open_source(write_table(tmp_path / "in.jsonl", columns))
+    for choices, sign in ((Choices(prefix="=p "), ""),
+                          (Choices(prefix="=p ", escape_formulas=True), "'")):  # fmt: skip
+        rewritten(source, tmp_path / f"out.{target}", choices, missing={1})
+        back = read_file(tmp_path / f"out.{target}").columns
+        assert back["text"].to_pylist() == [f"{sign}=1+1", "-5", "good"]
+        assert back[f"{sign}@note"].to_pylist() == [f"{sign}+cmd()", "a", "b"]
+        assert f"{sign}=p predicted" in back

@@ -29,6 +29,7 @@ CONFLICTS = click.Choice(["keep", "drop", "majority"])
 @click.option("--mask_emoticons", is_flag=True, help="take [smile] and its like out of the texts")
 @click.option("--report", type=FILE, help="write the report as JSON")
 @click.option("--changes", type=FILE, help="write one line of JSON for every row touched")
+@click.option("--escape_formulas", is_flag=True, help="csv, tsv: ' before =, +, - and @ in cells")
 @click.option("--force", is_flag=True, help="replace files that are there")
 @reading_options
 @reports_errors
@@ -36,7 +37,8 @@ def main(
     source: Path, output: Path, text_column: str | None, label_column: str | None,
     labels: str | None, label_type: str | None, normalize_labels: bool,
     column_names: str | None, conflicts: str | None, keep_duplicates: bool, mask_emoticons: bool,
-    report: Path | None, changes: Path | None, force: bool, reading: dict[str, Any],
+    report: Path | None, changes: Path | None, escape_formulas: bool, force: bool,
+    reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """Write a clean copy of INPUT: texts repaired, rows without use left out, all of it reported.
 
@@ -45,12 +47,15 @@ def main(
     from textassay.console import warn
     from textassay.data import tidy_report
     from textassay.data.columns import find_columns
+    from textassay.data.formulas import refuse_escaping
     from textassay.data.label_values import LabelRules
     from textassay.data.options import ReadOptions
     from textassay.data.read import read_file
     from textassay.data.tidy import Choices, refuse_doubtful_letters, refuse_joined, tidy
     from textassay.files import replacing, write_json, write_text
 
+    if escape_formulas:
+        refuse_escaping(output)
     tidy_report.refuse_outputs(source, output, [path for path in (report, changes) if path], force)
     rows = read_file(source, ReadOptions.of_flags(column_names, reading))
     for note in rows.notes:
@@ -69,7 +74,7 @@ def main(
         warn(note)
     done = tidy_report.report(tidied)
     with replacing(output) as scratch:  # the last to appear
-        tidy_report.write_rows(tidied, scratch)
+        tidy_report.write_rows(tidied, scratch, escape_formulas)
         if report:
             write_json(report, done)
         if changes:

@@ -32,6 +32,7 @@ BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 @click.option("--base_model_path", help="the base of an adapter, where it moved")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: all cores]")
+@click.option("--escape_formulas", is_flag=True, help="csv, tsv: ' before =, +, - and @ in cells")
 @click.option("--force", is_flag=True, help="replace an output that is there")
 @reading_options
 @reports_errors
@@ -39,22 +40,25 @@ def main(
     model: str, texts: tuple[str, ...], interactive: bool, demo: bool, source: Path | None,
     output: Path | None, text_column: str | None, column_names: str | None, on_bad_rows: str,
     top_k: int | None, threshold: float | None, prefix: str, backend: str | None,
-    base_model_path: str | None, device: str, threads: int | None, force: bool,
-    reading: dict[str, Any],
+    base_model_path: str | None, device: str, threads: int | None, escape_formulas: bool,
+    force: bool, reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """Let MODEL answer: a run, an artifact of any kind, or a classifier by its hub name.
 
     Texts come from --text, --interactive, --demo or --input; a killed --input goes on where it was
     when the same command is given again.
     """
+    from textassay.data.formulas import refuse_escaping
     from textassay.data.options import ReadOptions
     from textassay.prediction import command
     from textassay.prediction.answers import Choices
 
-    choices = Choices(top_k, threshold, prefix, problems=on_bad_rows == "skip")
+    choices = Choices(top_k, threshold, prefix, on_bad_rows == "skip", escape_formulas)
     ask = command.Ask(model, backend, base_model_path, device, threads, choices)
     command.refuse_sources(texts, interactive, demo, source, output)
     command.refuse_reading([*reading, *(["column_names"] if column_names else [])], source)
+    if escape_formulas:
+        refuse_escaping(output)
     if source is None:
         command.answer_people(ask, texts, interactive)
     elif str(source) == "-":

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from os.path import realpath
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from textassay.console import out, table
 from textassay.data.cells import BYTES
+from textassay.data.formulas import escape_formula
 from textassay.data.json_rows import find_items
 from textassay.data.read import SUFFIXES, Rows, read_file, values
 from textassay.data.tidy import Tidied, Touched
@@ -42,12 +43,14 @@ def refuse_outputs(source: Path, output: Path, others: list[Path], force: bool) 
         known[realpath(path)] = "named twice"
 
 
-def write_rows(tidied: Tidied, path: Path) -> None:
+def write_rows(tidied: Tidied, path: Path, escape_formulas: bool = False) -> None:
     """Write the rows that stay in the format that the ending of `path` names, and read them back.
 
     Other columns keep their types from JSON to JSON and from Parquet to Parquet; otherwise they are
-    the text that `read_file` made of them. Raises DataError if the format cannot hold the rows.
+    the text that `read_file` made of them. In CSV and TSV `escape_formulas` puts `'` before what a
+    spreadsheet would compute. Raises DataError if the format cannot hold the rows.
     """
+    escape = escape_formula if escape_formulas else _as_it_is
     suffix = path.suffix.lower()
     if suffix != ".parquet":
         _refuse_bytes(tidied.rows)
@@ -59,13 +62,21 @@ def write_rows(tidied: Tidied, path: Path) -> None:
         path.write_text(text, encoding="utf-8", newline="")
     else:
         with path.open("w", encoding="utf-8", newline="") as stream:
-            stream.writelines(_delimited(tidied.columns, "\t" if suffix == ".tsv" else ","))
+            delimiter = "\t" if suffix == ".tsv" else ","
+            stream.writelines(_delimited(tidied.columns, delimiter, escape))
     for name in (tidied.names.text, tidied.names.label):
-        if not _is_read_back(path, name, tidied.columns[name]):
+        written = tidied.columns[name]
+        if escape_formulas:
+            written = pa.chunked_array([[escape(cell) for cell in values(written)]], written.type)
+        if not _is_read_back(path, str(escape(name)), written):
             raise DataError(
                 f"{tidied.rows.file}: the column {name!r} would not be read back from {suffix} as "
                 "it was written; name an --output that ends in .jsonl."
             )
+
+
+def _as_it_is(cell: str | None) -> str | None:
+    return cell
 
 
 def _is_read_back(path: Path, name: str, column: pa.ChunkedArray) -> bool:
@@ -86,9 +97,11 @@ def _refuse_bytes(rows: Rows) -> None:
             )
 
 
-def _delimited(columns: dict[str, pa.ChunkedArray], delimiter: str) -> Iterator[str]:
+def _delimited(
+    columns: dict[str, pa.ChunkedArray], delimiter: str, escape: Callable[[str | None], str | None]
+) -> Iterator[str]:
     for cells in chain([columns], zip(*map(values, columns.values()), strict=True)):
-        yield delimiter.join(map(quoted, cells)) + "\n"
+        yield delimiter.join(map(quoted, map(escape, cells))) + "\n"
 
 
 def quoted(cell: str | None) -> str:

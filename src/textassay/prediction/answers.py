@@ -20,13 +20,15 @@ class Choices:
     `top_k`: how many labels are shown with their probabilities, the likeliest first; None shows all
     in the order of the labels, 0 none. Below the probability `threshold` the answer is `abstain`.
     `prefix` begins the names of everything that is answered. `problems`: whether every answer says
-    what is wrong with its row.
+    what is wrong with its row. `escape_formulas`: whether CSV and TSV hold `'` before what a
+    spreadsheet would compute.
     """
 
     top_k: int | None = None
     threshold: float | None = None
     prefix: str = ""
     problems: bool = False
+    escape_formulas: bool = False
 
 
 def refuse_choices(choices: Choices, labels: Sequence[str]) -> None:

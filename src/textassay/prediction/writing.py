@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from textassay.data.cells import BYTES, json_value, kind_of_value, text_of_value
+from textassay.data.formulas import escape_formula
 from textassay.data.tidy_report import quoted
 from textassay.errors import DataError, UsageError
 from textassay.prediction.answers import Choices, cells, column_names, keys
@@ -84,7 +85,7 @@ def write_part(path: Path, layout: Layout, window: Window, answers: list[dict[st
     if layout.suffix in NESTED:
         lines: Iterator[str] = (json_line(row, answer) for row, answer in pairs)
     else:
-        lines = (_delimited(_texts(row, layout.names) + _answer(layout, answer), layout.delimiter)
+        lines = (_delimited(_texts(row, layout.names) + _answer(layout, answer), layout)
                  for row, answer in pairs)  # fmt: skip
     with path.open("w", encoding="utf-8", newline="") as stream:
         stream.writelines(lines)
@@ -97,7 +98,7 @@ def write_whole(path: Path, layout: Layout, parts: Iterable[Path]) -> None:
         return
     with path.open("wb") as whole:
         if layout.suffix in (".csv", ".tsv"):
-            header = _delimited([*layout.names, *layout.answered], layout.delimiter)
+            header = _delimited([*layout.names, *layout.answered], layout)
             whole.write(header.encode())
         for index, part in enumerate(parts):
             with part.open("rb") as stream:
@@ -115,8 +116,9 @@ def _entries(lines: Iterable[bytes], first: bool) -> Iterator[bytes]:
         first = False
 
 
-def _delimited(row: list[str | None], delimiter: str) -> str:
-    return delimiter.join(map(quoted, row)) + "\n"
+def _delimited(row: Sequence[str | None], layout: Layout) -> str:
+    cells = map(escape_formula, row) if layout.choices.escape_formulas else row
+    return layout.delimiter.join(map(quoted, cells)) + "\n"
 
 
 def _texts(row: Row, names: Sequence[str]) -> list[str | None]:
