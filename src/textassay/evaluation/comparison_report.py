@@ -10,6 +10,7 @@ from textassay.console import counted, out, table, tell
 from textassay.errors import UsageError
 from textassay.evaluation.compare import Comparison, Side
 from textassay.evaluation.comparison_plot import draw_comparison
+from textassay.evaluation.markdown import plain_markdown
 from textassay.evaluation.metrics import HEADLINE, Score
 from textassay.evaluation.report import show, show_gain, verdict
 from textassay.files import replacing
@@ -95,12 +96,12 @@ def sentences(comparison: Comparison) -> Iterator[str]:
 
 def markdown(comparison: Comparison) -> str:
     """The content of `comparison.md`."""
-    parts = ["# A against B", *sentences(comparison)]
+    parts = ["# A against B", *map(plain_markdown, sentences(comparison))]
     if comparison.notes:
-        parts.append("\n".join(f"- {_plain(note)}" for note in comparison.notes))
+        parts.append("\n".join(f"- {plain_markdown(note)}" for note in comparison.notes))
     parts.append(f"![The figures of both, and the change of F1 by label]({PICTURE})")
     for sheet in sheets(comparison):
-        parts += [f"## {_plain(sheet.title)}", _markdown_table(sheet)]
+        parts += [f"## {plain_markdown(sheet.title)}", _markdown_table(sheet)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -156,11 +157,4 @@ def _sums(name: str, found: Sequence) -> list[str]:
 
 def _markdown_table(sheet: Sheet) -> str:
     lines = [sheet.columns, ["---", *["---:"] * (len(sheet.columns) - 1)], *sheet.rows]
-    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    for character in "\\`*_|<>[]#":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
+    return "\n".join(f"| {' | '.join(map(plain_markdown, line))} |" for line in lines)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from textassay.artifacts.kinds import Loaded
 from textassay.artifacts.onnx_files import onnx_file
+from textassay.evaluation.markdown import plain_markdown
 
 ASK_RUNTIME = """\
 ```python
@@ -65,10 +66,10 @@ def export_card(
     return CARD.format(
         title="INT8 classifier" if table else "ONNX classifier",
         count=len(names),
-        labels=", ".join(names),
+        labels=plain_markdown(", ".join(names)),
         calibrated=f" (with temperature {temperature:.3g})" if temperature != 1 else "",
-        rows=rows,
-        parity=parity,
+        rows=plain_markdown(rows),
+        parity=plain_markdown(parity),
         table="\n" + "\n".join(table) + "\n" if table else "",
         ask=ask,
     )

@@ -19,6 +19,7 @@ from textassay.console import counted
 from textassay.data.split import sample
 from textassay.errors import GateError, UsageError
 from textassay.evaluation.evaluate import stamped_figures
+from textassay.evaluation.markdown import plain_markdown
 from textassay.evaluation.metrics import Score, score
 from textassay.evaluation.report import show
 from textassay.evaluation.speed import texts_per_second
@@ -193,7 +194,8 @@ def _describe(
     markdown = [f"| {' | '.join(cells)} |" for cells in lines]
     kept = len(record["quantization"]["kept in floating point"])
     flags = ", ".join(int8_flags())
-    said = f"{rows.training_note} Kept in floating point: {kept} products. CPU: {flags}."
+    note = plain_markdown(rows.training_note)
+    said = f"{note} Kept in floating point: {kept} products. CPU: {flags}."
     markdown += ["", said]
     write_text(
         folder / "README.md",

@@ -24,6 +24,7 @@ from textassay.data.split import sample
 from textassay.errors import DataError, GateError, UsageError
 from textassay.evaluation.contenders import Contender, load_contender
 from textassay.evaluation.evaluate import evaluate, stamped_figures
+from textassay.evaluation.markdown import plain_markdown
 from textassay.evaluation.stored_run import StoredRun
 from textassay.files import replacing, sha256_file, write_json, write_text
 from textassay.models.device import find_device
@@ -234,8 +235,8 @@ def publish_pruned(
     # A temperature fits the logits that it was found for.
     getattr(model.config, SETTINGS_KEY).pop("temperature", None)
     card = CARD.format(
-        name=original.name, heads=left.heads, heads_before=before.heads, units=left.units,
-        units_before=before.units,
+        name=plain_markdown(original.name), heads=left.heads, heads_before=before.heads,
+        units=left.units, units_before=before.units,
     )  # fmt: skip
     with replacing(folder) as scratch:
         write_model(scratch, model, loaded.tokenizer, loaded.labels)

@@ -6,6 +6,7 @@ from textassay.config.runs import Run
 from textassay.data.load import Dataset
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import Evaluation
+from textassay.evaluation.markdown import plain_markdown, yaml_text
 from textassay.evaluation.report import show, show_change
 from textassay.files import read_json
 from textassay.models.source import SETTINGS_KEY, Source
@@ -13,29 +14,29 @@ from textassay.models.source import SETTINGS_KEY, Source
 CARD = """\
 ---
 library_name: {{ library }}
-base_model: {{ base.name }}
+base_model: {{ base.name|quoted }}
 pipeline_tag: text-classification
 ---
-# {{ run.job.name }}, seed {{ run.seed }}
+# {{ run.job.name|plain }}, seed {{ run.seed }}
 {%- if alarm %}
 
-**{{ alarm }}**
+**{{ alarm|plain }}**
 {%- endif %}
 
-A text classifier with {{ labels|length }} labels: {{ labels|join(", ") }}.
+A text classifier with {{ labels|length }} labels: {{ labels|join(", ")|plain }}.
 
 | | |
 | --- | --- |
-| base | {{ base.name }} |
-| method | {{ run.job.method.name }} |
+| base | {{ base.name|plain }} |
+| method | {{ run.job.method.name|plain }} |
 {%- if run.job.distillation.teacher %}
-| teacher | {{ run.job.distillation.teacher }} |
+| teacher | {{ run.job.distillation.teacher|plain }} |
 {%- endif %}
-| trained on | {{ dataset.name }}, {{ "{:,}".format(dataset.splits.train|length) }} rows |
-| input | cut to {{ run.job.model.max_seq_length }} tokens{{ prompted }} |
+| trained on | {{ dataset.name|plain }}, {{ "{:,}".format(dataset.splits.train|length) }} rows |
+| input | cut to {{ run.job.model.max_seq_length }} tokens{{ prompted|plain }} |
 | validation accuracy | {{ show(validation.scores.accuracy) }} |
 | validation macro-F1 | {{ show(validation.scores.macro_f1) }} |
-| calibrated | {{ calibration.sentence() }} |
+| calibrated | {{ calibration.sentence()|plain }} |
 
 The validation rows ({{ "{:,}".format(validation.truth|length) }}) picked the checkpoint. Brackets
 are {{ "%.0f"|format(100 * validation.settings.confidence) }}% intervals. The test figures
@@ -70,8 +71,9 @@ def model_card(
 
     `alarm` is what has to be said first: that it did not learn.
     """
-    template = jinja2.Template(CARD, keep_trailing_newline=True)
-    return template.render(
+    environment = jinja2.Environment(keep_trailing_newline=True)
+    environment.filters |= {"plain": plain_markdown, "quoted": yaml_text}
+    return environment.from_string(CARD).render(
         run=run,
         dataset=dataset,
         base=base,
@@ -96,5 +98,6 @@ def _unknown_to_transformers(run: Run, base: Source) -> str:
     """What plain transformers cannot build; empty where it can load the model."""
     if run.job.model.head != "linear":
         return f"{run.job.model.head} head"
-    settings = read_json(base.path / "config.json").get(SETTINGS_KEY) or {}
-    return "pruned layers" if settings.get("pruned") else ""
+    settings = read_json(base.path / "config.json").get(SETTINGS_KEY)
+    is_pruned = isinstance(settings, dict) and settings.get("pruned")
+    return "pruned layers" if is_pruned else ""
