@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from textassay.errors import TextassayError
+from textassay.errors import GateError, TextassayError
 from textassay.temporary import (
     close_to_others,
     is_safe_above,
@@ -146,9 +146,28 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+class JsonError(GateError, ValueError):
+    """A file that should hold JSON and does not; `reason` says why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: is no JSON ({reason}); it was changed, or cut off.")
+        self.reason = reason
+
+
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The content of a JSON file. Raises JsonError where it holds something else."""
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise JsonError(path, str(error)[:200]) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON of somebody else's says. ValueError also where it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def sha256_file(path: Path) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from textassay.errors import TextassayError, UsageError
+from textassay.files import parse_json
 
 LOCK = ".lock"
 SECONDS_BETWEEN_TOUCHES = 10.0
@@ -202,7 +203,7 @@ def _is_alive(holder: Holder, age: float) -> bool:
 def _read(descriptor: int) -> Holder | None:
     """Who holds a lock; None if nobody does, or the file is being written."""
     try:
-        holder = json.loads(os.pread(descriptor, 4096, 0))
+        holder = parse_json(os.pread(descriptor, 4096, 0))
     except ValueError:
         return None
     return holder if isinstance(holder, dict) and {"pid", "started"} <= set(holder) else None

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import re
+import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.serving.tiny_onnx import LABELS, MAX_LENGTH, WORDS, tiny_onnx
 
 from textassay.artifacts.classifier import Classifier
+from textassay.serving.middleware import OPEN
 
 TEXTS = [
     "a good film",
@@ -186,6 +189,29 @@ def test_a_token_is_asked_for_where_there_is_one(local) -> None:
     right = {"Authorization": "Bearer s3cret-token"}
     assert ask(server, "/predict", body, headers=right)[0] == 200
     assert ask(server, "/info", headers=right)[0] == 200
+
+
+def test_nothing_of_names_and_paths_is_told_without_the_token(local, artifact, tmp_path) -> None:
+    folder = Path(shutil.copytree(artifact, tmp_path / "unspoken-folder"))
+    server = local(token="s3cret-token", models=(("unspoken-model", str(folder)),))
+    (folder / "unspoken-file.txt").write_text("changed")
+    reason = f"{folder}: is no artifact."
+    server.service.last_reload = {"succeeded": False, "error": reason}
+    server.service.workers = {"wanted": 2, "serving": 1, "why_missing": reason}
+    assert ask(server, "/ready") == (200, {"ready": True})
+    for path in (*sorted(OPEN), "/info", "/metrics", "/models/unspoken-model/predict", "//ready",
+                 "/ready/", "/READY", "/ready?token=s3cret-token", "/made/up"):  # fmt: skip
+        for method in ("GET", "HEAD", "POST", "PUT", "OPTIONS"):
+            for given in ({}, {"Authorization": "Bearer wrong"}):
+                answer = asyncio.run(server.client.request(method, path, headers=given))
+                assert "unspoken" not in answer.text + str(answer.headers), (method, path)
+    right = {"Authorization": "Bearer s3cret-token"}
+    _, told = ask(server, "/ready", headers=right)
+    assert told["models"] == ["unspoken-model"]
+    assert told["changed_files"] == {"unspoken-model": ["unspoken-file.txt"]}
+    assert told["last_reload"]["error"] == told["workers"]["why_missing"] == reason
+    # Without a token to ask for nobody is a stranger.
+    assert ask(local(), "/ready")[1]["models"] == ["reviews"]
 
 
 def test_a_server_that_ends_takes_nothing_new(local) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.classifiers_for_tests import build, save, tune
+from tests.hallmarks_for_tests import blank_hallmark
 from tests.models_for_tests import TEXTS, tiny_bert
 from tests.serving.test_app import ask
 from tests.serving.tiny_onnx import tiny_onnx
@@ -22,9 +23,8 @@ from textassay.serving.choosing import choose_artifact
 def stamp(folder: Path, made_from: Path | None) -> None:
     """A hallmark without anything that it could be held to."""
     parent = sha256_file(made_from / "hallmark.json") if made_from else None
-    named = {"files": {}, "labels": [], "base": {}, "probe": {}, "kind": folder.name}
     folder.mkdir(exist_ok=True)
-    write_json(folder / "hallmark.json", {**named, "made_from": parent})
+    write_json(folder / "hallmark.json", blank_hallmark(kind=folder.name, made_from=parent))
 
 
 def test_of_a_run_the_fastest_artifact_is_served_unless_one_is_named(tmp_path, capsys) -> None:
@@ -60,7 +60,7 @@ def test_an_export_of_another_model_does_not_answer_unasked(tmp_path, capsys) ->
     stamp(run / "onnx-int8", run / "onnx")
     write_json(run / "onnx-int8" / "export.json", {"verdict": {"state": "proven"}})
     assert find_artifact(str(run)) == run / "onnx-int8"
-    write_json(run / "model" / "hallmark.json", {"files": {}, "another": "model"})
+    write_json(run / "model" / "hallmark.json", blank_hallmark(another="model"))
     assert choose_artifact(str(run), "auto", "cpu") == find_artifact(str(run)) == run / "model"
     said = "its model/ answers (onnx-int8/ was not made from this model/; onnx/ was not made"
     assert said in capsys.readouterr().err

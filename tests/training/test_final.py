@@ -23,6 +23,7 @@ from tests.classifiers_for_tests import (
     stamp_as_is,
     tune,
 )
+from tests.hallmarks_for_tests import blank_hallmark
 from tests.verifying_for_tests import verifying_here
 
 from textassay import Classifier
@@ -94,8 +95,7 @@ def write_older(folder: Path, *files: str) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("{}")
     stamped = dict.fromkeys([*files, METHOD_CONFIG], "sha256:0")
-    parts = {"labels": [], "base": {}, "probe": {}, "made_by": {}}
-    write_json(folder / FILE, {"files": stamped, **parts})
+    write_json(folder / FILE, blank_hallmark(files=stamped))
 
 
 def final_of(run: Run) -> Path:

@@ -14,7 +14,7 @@ from textassay.artifacts.hallmark import read_hallmark, refuse_other_base
 from textassay.artifacts.identify import ADAPTER_CONFIG
 from textassay.artifacts.weights import adapter_file
 from textassay.errors import GateError, TextassayError, UsageError, first_line
-from textassay.files import read_json
+from textassay.files import JsonError, read_json
 from textassay.links import refuse_links
 from textassay.models.classifier import (
     count_vocabulary,
@@ -82,8 +82,9 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The adapter_config.json of a folder. GateError where it is no object."""
     try:
         content = read_json(folder / ADAPTER_CONFIG)
-    except (OSError, ValueError, RecursionError) as error:
-        raise GateError(f"{folder}: {ADAPTER_CONFIG} cannot be read ({error}).") from None
+    except (OSError, JsonError) as error:
+        reason = getattr(error, "reason", error)
+        raise GateError(f"{folder}: {ADAPTER_CONFIG} cannot be read ({reason}).") from None
     if not isinstance(content, dict):
         raise GateError(f"{folder}: {ADAPTER_CONFIG} is no object with settings.")
     return content

@@ -12,12 +12,13 @@ import click
 import numpy as np
 
 from textassay.artifacts.fresh_process import run_in_fresh_process
+from textassay.artifacts.hallmark_fields import VERSION, find_odd_field
 from textassay.artifacts.label_config import label_names
 from textassay.artifacts.onnx_files import ONNX_INT8, onnx_kind
 from textassay.config.user_path import UserPath
 from textassay.console import counted, reports_errors, tell
 from textassay.errors import GateError, UsageError
-from textassay.files import read_json, sha256_file, write_json
+from textassay.files import JsonError, read_json, sha256_file, write_json
 from textassay.links import entries_below, is_own_file, refuse_link, refuse_links
 from textassay.masking import mask_within
 from textassay.models.processor import int8_flags
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from textassay.models.source import Source
 
 FILE = "hallmark.json"
-VERSION = 1
 # fp32 on two CPUs differs in the order of sums, about 1e-5; a broken artifact by 0.1 and more.
 TOLERANCE = 0.001
 # A base in 4 bits is multiplied in bf16, whose sums differ by about 0.01 between kernels. In INT8 a
@@ -109,17 +109,22 @@ def probe_logits(loaded: Any, texts: list[str]) -> np.ndarray:
 
 
 def read_hallmark(folder: Path) -> dict[str, Any] | None:
-    """The hallmark of an artifact, or None where it has none."""
+    """The hallmark of an artifact, every field of its type, or None where it has none.
+
+    Raises GateError for a file of that name which is something else.
+    """
     path = folder / FILE
     if not path.is_file():
         return None
     refuse_link(path, folder)
     try:
         content: dict[str, Any] = read_json(path)
-        parts = {"files": dict, "labels": list, "base": dict, "probe": dict}
-        return {**content, **{name: kind(content[name]) for name, kind in parts.items()}}
-    except (ValueError, KeyError, TypeError):
-        raise GateError(f"{path}: is not a hallmark.") from None
+    except JsonError as error:
+        raise GateError(f"{path}: is not a hallmark ({error.reason}).") from None
+    odd = find_odd_field(content)
+    if odd:
+        raise GateError(f"{path}: is not a hallmark ({odd}).")
+    return content
 
 
 def check_loaded(loaded: Any, hallmark: dict[str, Any], folder: Path) -> None:
@@ -239,7 +244,7 @@ def _compare_probe(
     tolerance = hallmark["probe"]["tolerance"]
     if difference <= tolerance:
         return f"{counted(len(stamped), 'probe row')} within {difference:.1e}"
-    elsewhere = hallmark.get("quantization", {}).get("cpu", int8_flags()) != int8_flags()
+    elsewhere = (hallmark.get("quantization") or {}).get("cpu", int8_flags()) != int8_flags()
     if same_shape and elsewhere:
         two = np.sort(stamped, axis=1)[:, -2:]
         clear = two[:, 1] - two[:, 0] > TOO_CLOSE_TO_CALL

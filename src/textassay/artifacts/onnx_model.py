@@ -4,7 +4,6 @@ The file says itself what it needs besides the graph, in its metadata under `tex
 file of somebody else's is read with the config.json and tokenizer.json beside it.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from textassay.data.labels import LabelMap
 from textassay.data.plain_tokenizer import PlainTokenizer
 from textassay.data.prompt import Prompt
 from textassay.errors import GateError, first_line
-from textassay.files import sha256_file
+from textassay.files import parse_json, sha256_file
 from textassay.links import refuse_links
 from textassay.threads import usable_cpus
 
@@ -135,7 +134,7 @@ def _settings(folder: Path, file: Path, session: Any, company: Company) -> OnnxS
         refuse_outputs(file, session, len(settings.labels))
         return settings
     try:
-        content = json.loads(told)
+        content = parse_json(told)
         settings = OnnxSettings(
             labels=LabelMap(tuple(content["labels"])),
             max_length=int(content["max_length"]),

@@ -218,7 +218,7 @@ def stored_config(folder: Path) -> dict[str, Any]:
     """What a directory's `config.yaml` says; {} where there is none that a run has written."""
     try:
         content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+    except (FileNotFoundError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) and "fingerprint" in content else {}
 

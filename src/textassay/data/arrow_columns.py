@@ -1,11 +1,11 @@
 """Columns of Parquet files and of data sets from the hub as columns of text."""
 
-import json
 from typing import Any
 
 import pyarrow as pa
 
 from textassay.data.cells import text_column
+from textassay.files import parse_json
 
 # What `datasets` writes where a row of a ClassLabel column has no label.
 NO_CLASS = -1
@@ -28,7 +28,7 @@ def text_columns(table: pa.Table) -> tuple[dict[str, pa.ChunkedArray], dict[str,
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return {column: names} for the ClassLabel columns that the huggingface metadata describes."""
     try:
-        described = json.loads((schema.metadata or {})[b"huggingface"])
+        described = parse_json((schema.metadata or {})[b"huggingface"])
         features = described["info"]["features"].items()
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}

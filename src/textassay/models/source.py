@@ -54,7 +54,7 @@ class Source:
         parts = card.read_text(encoding="utf-8", errors="replace").split("---")
         try:
             front = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             return None
         named = front.get("license") if isinstance(front, dict) else None
         return str(named) if named else None

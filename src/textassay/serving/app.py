@@ -26,7 +26,7 @@ from textassay.serving.bodies import (
     sentiment_texts,
 )
 from textassay.serving.info import describe
-from textassay.serving.middleware import Watch
+from textassay.serving.middleware import TRUSTED, Watch
 from textassay.serving.models import ServedModel
 from textassay.serving.service import Service
 
@@ -111,12 +111,15 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.head("/ready", include_in_schema=False)
     @app.get("/ready", summary="Whether new requests are taken", responses={503: {}})
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         """503 while the server shuts down. Files that changed since they were loaded are named, and
-        workers that are missing, and what came of the last SIGHUP.
+        workers that are missing, and what came of the last SIGHUP; to whom has the token, where one
+        is asked for.
         """
-        changed = {name: files for name, files in (await service.changed_files()).items() if files}
         is_ready = service.is_healthy and not service.draining
+        if not getattr(request.state, TRUSTED):
+            return _json({"ready": is_ready}, 200 if is_ready else 503)
+        changed = {name: files for name, files in (await service.changed_files()).items() if files}
         body: dict[str, Any] = {"ready": is_ready, "models": list(service.models)}
         body["changed_files"] = changed
         if service.workers:

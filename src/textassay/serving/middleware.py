@@ -14,6 +14,8 @@ from textassay.serving.service import RETRY_SECONDS, Service
 
 # What tells that a server works: answered where it has no room for more, too.
 PROBES = {"/health", "/ready"}
+# Key of a request's state: whether it has the token, or none is asked for.
+TRUSTED = "is_trusted"
 # Who balances load, and who opens the page, has no token; none of these answers for a model.
 OPEN = {"/", "/health", "/ready", "/docs", "/openapi.json"}
 
@@ -32,6 +34,7 @@ class Watch:
             return
         started = time.perf_counter()
         seen = scope.setdefault("state", {})
+        seen[TRUSTED] = self._has_token(scope)
         status = 0
 
         async def watched(message: Message) -> None:
@@ -72,17 +75,22 @@ class Watch:
             told = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
             message = "as many connections are open as the server takes; come again later"
             return _refuse(503, "overloaded", message, told)
-        if self._token is not None and scope["path"] not in OPEN:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            kind, _, token = given.partition(b" ")
-            fits = hmac.compare_digest(token.strip(), self._token.encode())
-            if not (fits and kind.lower() == b"bearer"):
-                asks = {"WWW-Authenticate": "Bearer"}
-                return _refuse(401, "unauthorized", "a bearer token is needed", asks)
+        if not scope["state"][TRUSTED] and scope["path"] not in OPEN:
+            asks = {"WWW-Authenticate": "Bearer"}
+            return _refuse(401, "unauthorized", "a bearer token is needed", asks)
         if self._service.draining and scope["method"] == "POST":
             elsewhere = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
             return _refuse(503, "unhealthy", "the server is shutting down", elsewhere)
         return None
+
+    def _has_token(self, scope: Scope) -> bool:
+        """Whether a request has the token, or none is asked for."""
+        if self._token is None:
+            return True
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        kind, _, token = given.partition(b" ")
+        fits = hmac.compare_digest(token.strip(), self._token.encode())
+        return fits and kind.lower() == b"bearer"
 
     def _note(self, scope: Scope, seen: dict[str, Any], status: int, seconds: float) -> None:
         # A route's own path: what clients make up must not become ever new series.

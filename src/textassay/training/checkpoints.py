@@ -1,6 +1,5 @@
 """Checkpoints that count only when they are whole, and which of them are kept."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -71,7 +70,7 @@ def is_complete(folder: Path) -> bool:
     try:
         files = read_json(folder / MARKER)["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
-    except (OSError, KeyError, json.JSONDecodeError):
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):
         return False
 
 

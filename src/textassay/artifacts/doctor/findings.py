@@ -8,7 +8,7 @@ from typing import Any
 
 from textassay.artifacts.fitting import Misfit
 from textassay.console import tell
-from textassay.files import read_json
+from textassay.files import JsonError, read_json
 
 WRONG, NOTE = "wrong", "note"
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -81,8 +81,8 @@ def read_object(path: Path, diagnosis: Diagnosis) -> dict[str, Any] | None:
     """The object in a JSON file; None, with a finding, where there is none to be read."""
     try:
         content = read_json(path)
-    except (ValueError, RecursionError) as error:
-        diagnosis.wrong(f"{path.name}: is not JSON ({error}).", "Mend it or copy it again.")
+    except JsonError as error:
+        diagnosis.wrong(f"{path.name}: is not JSON ({error.reason}).", "Mend it or copy it again.")
         return None
     if isinstance(content, dict):
         return content

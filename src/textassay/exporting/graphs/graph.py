@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from textassay.artifacts.onnx_files import DATA_SUFFIX
+from textassay.files import parse_json
 
 # ONNX Runtime's own operators.
 RUNTIME = "com.microsoft"
@@ -92,7 +93,7 @@ class Graph:
     def description(self, key: str) -> dict[str, Any]:
         """The facts in the file's metadata."""
         told = next(one.value for one in self.model.metadata_props if one.key == key)
-        facts: dict[str, Any] = json.loads(told)
+        facts: dict[str, Any] = parse_json(told)
         return facts
 
     def describe(self, key: str, facts: dict[str, Any]) -> None:
