@@ -68,7 +68,7 @@ def read_entry(name: str) -> Entry:
     """The catalog entry of that name. Raises UsageError that names the nearest one."""
     folder = project_root() / "data" / "catalog"
     path = folder / f"{name}.yaml"
-    if not path.is_file() or path.parent != folder:
+    if not path.is_file() or path.parent != folder or path.stem != name:
         known = sorted(p.stem for p in folder.glob("*.yaml"))
         raise UsageError(f"data.name: {name!r} is not in data/catalog; {nearest(name, known)}")
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
