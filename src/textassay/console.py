@@ -42,16 +42,16 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 
 class Command(click.Command):
-    """A command whose complaints about its command line show no token that stands there."""
+    """A command whose complaints about its command line are `_shown`: names may be a stranger's."""
 
     def make_context(self, *args: Any, **given: Any) -> click.Context:
-        """What Click makes. click.UsageError with its message masked."""
+        """What Click makes. click.UsageError with a message that may be printed."""
         try:
             return super().make_context(*args, **given)
         except click.UsageError as error:
-            if mask(error.message) == error.message:
+            if _shown(error.message) == error.message:
                 raise
-            raise click.UsageError(mask(error.message), error.ctx) from None
+            raise click.UsageError(_shown(error.message), error.ctx) from None
 
 
 # Rich takes 20 ms to import, which `--help` should not pay for: it is imported where it is used.
@@ -192,15 +192,15 @@ def guard_terminal() -> None:
 
 class _VisibleRecord(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802 (the library's name)
-        return visible(super().getMessage())
+        return _shown(super().getMessage())
 
 
 def _format_warning(*warning: Any) -> str:
-    return visible(_plain_warning(*warning))
+    return _shown(_plain_warning(*warning))
 
 
 def _print_traceback(*error: Any) -> None:
-    sys.stderr.write(visible("".join(traceback.format_exception(*error))))
+    sys.stderr.write(_shown("".join(traceback.format_exception(*error))))
 
 
 def _quiet_imports() -> None:
