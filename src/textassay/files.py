@@ -147,10 +147,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 class JsonError(GateError, ValueError):
-    """A file that should hold JSON and does not; `reason` says why."""
+    """A file that should hold JSON, or an object of it, and does not; `reason` says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: is no JSON ({reason}); it was changed, or cut off.")
+        super().__init__(f"{path}: cannot be read as JSON ({reason}); it was changed, or cut off.")
         self.reason = reason
 
 
@@ -160,6 +160,14 @@ def read_json(path: Path) -> Any:
         return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise JsonError(path, str(error)[:200]) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises JsonError where it holds something else."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise JsonError(path, f"a {type(content).__name__} where an object is expected")
+    return content
 
 
 def parse_json(text: str | bytes) -> Any:

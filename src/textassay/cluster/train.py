@@ -15,7 +15,7 @@ from textassay.config.flags import RESUME, batch_options
 from textassay.config.runs import PROVENANCE, Run, stored_config
 from textassay.console import err
 from textassay.errors import Stopped, UsageError
-from textassay.files import read_json
+from textassay.files import read_object
 from textassay.interpreter import python_command
 from textassay.stopping import heeding_signals, run_passing_on, stop_if_asked
 from textassay.training import batch
@@ -99,7 +99,7 @@ def has_begun(run: Run, place: Place) -> bool:
     if not place.restarts or not stored_config(run.path) or run.changed_settings():
         return False
     stored = run.path / PROVENANCE
-    return stored.is_file() and read_json(stored).get("slurm_job") == str(place.job_id)
+    return stored.is_file() and read_object(stored).get("slurm_job") == str(place.job_id)
 
 
 def _note(failed: dict[Path, int], run: Run, code: int) -> None:

@@ -269,10 +269,14 @@ def settings_of_teacher(teacher: Path) -> dict[str, Any]:
     content = stored_config(folder) if folder.is_dir() else {}
     if not content:
         return {}
-    data = {key: value for key, value in content["data"].items() if key != "prompt"}
+    try:
+        data = {key: value for key, value in content["data"].items() if key != "prompt"}
+        longest = content["model"]["max_seq_length"]
+    except (KeyError, TypeError, AttributeError):
+        raise UsageError(f"{folder / CONFIG}: is not what a run writes; it was changed.") from None
     return {
-        "name": f"{content['name']}-student",
-        "model.max_seq_length": content["model"]["max_seq_length"],
+        "name": f"{content.get('name')}-student",
+        "model.max_seq_length": longest,
         **{f"data.{key}": value for key, value in data.items() if value is not None},
     }
 

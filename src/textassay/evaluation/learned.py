@@ -17,7 +17,7 @@ import numpy as np
 from textassay.console import counted
 from textassay.errors import GateError
 from textassay.evaluation.metrics import confusion_metrics, confusions
-from textassay.files import read_json
+from textassay.files import read_object
 
 if TYPE_CHECKING:
     from textassay.evaluation.evaluate import Evaluation
@@ -124,8 +124,11 @@ def _agreement_by_chance(true: np.ndarray, given: np.ndarray) -> tuple[float, fl
 def stored_learning(folder: Path) -> Learning | None:
     """What a run wrote down of it; None where nothing was trained, or by an earlier version."""
     path = folder / VALIDATED
-    found = read_json(path).get("learning") if path.is_file() else None
-    return Learning(**found) if found else None
+    found = read_object(path).get("learning") if path.is_file() else None
+    try:
+        return Learning(**found) if found else None
+    except TypeError:
+        raise GateError(f"{path}: `learning` is not what a run writes; it was changed.") from None
 
 
 def did_not_learn(folder: Path) -> bool:

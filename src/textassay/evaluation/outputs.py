@@ -8,6 +8,7 @@ import numpy as np
 
 from textassay.config.runs import PROVENANCE, stored_config
 from textassay.console import counted
+from textassay.errors import GateError, TextassayError, first_line
 from textassay.evaluation.calibrate import Calibration
 from textassay.evaluation.evaluate import (
     PREDICTIONS,
@@ -28,7 +29,7 @@ from textassay.evaluation.report import (
     write_run_report,
     write_test_summary,
 )
-from textassay.files import read_json, write_json
+from textassay.files import read_object, write_json
 from textassay.models.probabilities import softmax
 
 RESULTS = "test_results.json"
@@ -37,14 +38,30 @@ TEACHER = "teacher.json"
 
 
 def facts_of_run(folder: Path, notes: Sequence[str] = ()) -> Facts:
-    """The facts that a run has written down: config, provenance, training, validation."""
+    """The facts that a run has written down: config, provenance, training, validation.
+
+    GateError where its files are not what a run writes.
+    """
+    try:
+        return _read_facts(folder, notes)
+    except TextassayError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise GateError(
+            f"{folder}: what the run has written of itself cannot be read ({type(error).__name__}: "
+            f"{first_line(error)[:200]}); its {PROVENANCE}, train_results.json or "
+            "eval_results.json was changed, or another version wrote it."
+        ) from None
+
+
+def _read_facts(folder: Path, notes: Sequence[str]) -> Facts:
     config = stored_config(folder)
-    provenance = read_json(folder / PROVENANCE)
-    figures = read_json(folder / "train_results.json")
-    evaluated = read_json(folder / "eval_results.json")
+    provenance = read_object(folder / PROVENANCE)
+    figures = read_object(folder / "train_results.json")
+    evaluated = read_object(folder / "eval_results.json")
     data, rows = provenance["data"], provenance["data"]["rows"]
     model, method = config["model"]["model_name_or_path"], config["method"]["name"]
-    labels = len(read_json(folder / "label_mapping.json")["label2id"])
+    labels = len(read_object(folder / "label_mapping.json")["label2id"])
     trainable, total = figures["trainable_parameters"], figures["all_parameters"]
     described = f"{data['name']}, {rows['train']:,} training rows"
     sizes = [f"{split} {counted(count, 'row')}" for split, count in rows.items()]
@@ -121,7 +138,7 @@ def _beside_teacher(folder: Path) -> list[str]:
     """What a student came to beside its teacher, in two sentences."""
     if not (folder / TEACHER).is_file():
         return []
-    facts = read_json(folder / TEACHER)
+    facts = read_object(folder / TEACHER)
     teacher, student = facts["teacher"], facts["student"]
     taught = Score(**teacher["scores"]["macro_f1"])
     behind = Gain(**facts["student_minus_teacher"]["macro_f1"])

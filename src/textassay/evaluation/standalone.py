@@ -26,7 +26,7 @@ from textassay.evaluation.folders import Request, refuse_folder, run_above, usua
 from textassay.evaluation.outputs import RESULTS, facts_of_run, write_tested
 from textassay.evaluation.report import SWITCHED_OFF, Facts
 from textassay.evaluation.stored_run import EVAL_BATCH, run_around
-from textassay.files import cache_folder, read_json, sha256_file, sha256_files
+from textassay.files import cache_folder, read_object, sha256_file, sha256_files
 from textassay.masking import mask
 from textassay.models.device import describe_device, find_device
 from textassay.models.source import find_model
@@ -258,7 +258,7 @@ def _agreement(folder: Path, path: Path, identity: Identity, request: Request) -
     if not same or folder.resolve() == path.resolve() or not (path / RESULTS).is_file():
         return []
     ours, own = (
-        {k: v for k, v in read_json(place / RESULTS).items() if k.startswith("test_")}
+        {k: v for k, v in read_object(place / RESULTS).items() if k.startswith("test_")}
         for place in (folder, path)
     )
     different = [name for name in own if own[name] != ours.get(name)]

@@ -50,6 +50,8 @@ def run_around(folder: Path) -> StoredRun | None:
         )
     except ValidationError as error:
         raise other_version(path, error) from None
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError(f"{path}: is not what a run writes; it was changed.") from None
 
 
 def other_version(config: Path, error: ValidationError) -> UsageError:

@@ -17,7 +17,7 @@ from textassay.evaluation.learned import did_not_learn
 from textassay.evaluation.metrics import HEADLINE
 from textassay.evaluation.outputs import RESULTS
 from textassay.evaluation.report import write_job_summary
-from textassay.files import read_json, write_json
+from textassay.files import read_object, write_json
 
 SHOWN = (*HEADLINE, "log_loss", "ece")
 
@@ -29,7 +29,7 @@ def summarize(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     runs had other data, another base model or tokenizer than each other.
     """
     _refuse_other_inputs(name, [run for run in runs if run.is_finished()])
-    finished = [(run, read_json(run.path / RESULTS)) for run in runs
+    finished = [(run, read_object(run.path / RESULTS)) for run in runs
                 if run.is_finished() and (run.path / RESULTS).is_file()]  # fmt: skip
     figures = {}
     for metric in SHOWN:

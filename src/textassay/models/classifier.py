@@ -46,7 +46,10 @@ VOCABULARIES = (
 # transformers' own sign of a tokenizer that cuts nothing.
 NO_LIMIT = int(1e30)
 # What transformers, tokenizers and safetensors raise for files that are not what they should be.
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError)
+UNREADABLE = (
+    OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError,
+    UnpicklingError,
+)  # fmt: skip
 
 
 @dataclass

@@ -12,7 +12,7 @@ from textassay.artifacts.zero.checkpoint import ZeroCheckpoint
 from textassay.artifacts.zero.consolidate import consolidate, plan_consolidation
 from textassay.config.runs import Run
 from textassay.console import counted, warn
-from textassay.files import read_json, replacing, write_json
+from textassay.files import read_object, replacing, write_json
 from textassay.training.checkpoints import (
     CARRIED_OVER,
     TRAINER_STATE,
@@ -39,7 +39,7 @@ def carry_over(run: Run, checkpoint: Path, opened: ZeroCheckpoint) -> Path:
     came_from = {"checkpoint": checkpoint.name, "processes": before}
     last = newest_part(run)
     folder = run.path / CARRIED_OVER / str(len(_parts(run)) + 1)
-    if last and read_json(last / PART) == came_from and checkpoint.parent == run.path:
+    if last and read_object(last / PART) == came_from and checkpoint.parent == run.path:
         folder = last
     else:
         with replacing(folder) as scratch:
@@ -76,7 +76,7 @@ def place_trainer(part: Path, max_steps: int, steps_per_epoch: int, counts_steps
     With another number of processes an epoch has another number of steps. `counts_steps` says that
     the job does not count in epochs, so that steps stay what they are.
     """
-    state: dict[str, Any] = read_json(part / BEFORE)
+    state: dict[str, Any] = read_object(part / BEFORE)
     step = state["global_step"]
     place = step if counts_steps else int(state["epoch"] * steps_per_epoch + WHOLE)
     place = min(place, max_steps)

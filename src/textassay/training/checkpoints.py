@@ -7,7 +7,7 @@ from pathlib import Path
 from textassay.config.runs import Run
 from textassay.console import say
 from textassay.errors import GateError, UsageError
-from textassay.files import read_json, replacing, sha256_file, write_json
+from textassay.files import read_object, replacing, sha256_file, write_json
 from textassay.links import is_own_file, refuse_links
 
 MARKER = "complete.json"
@@ -42,18 +42,18 @@ def mark_complete(
 
 def processes_of(checkpoint: Path) -> int:
     """How many processes wrote a complete checkpoint."""
-    return int(read_json(checkpoint / MARKER).get("processes", 1))
+    return int(read_object(checkpoint / MARKER).get("processes", 1))
 
 
 def validation_loss(checkpoint: Path) -> float | None:
     """The log loss of a complete checkpoint on the validation rows, if it was evaluated."""
-    loss: float | None = read_json(checkpoint / MARKER).get("log_loss")
+    loss: float | None = read_object(checkpoint / MARKER).get("log_loss")
     return loss
 
 
 def owes_evaluation(checkpoint: Path) -> bool:
     """Whether a complete checkpoint was written when a signal had cut its evaluation short."""
-    return bool(read_json(checkpoint / MARKER).get("owes_evaluation"))
+    return bool(read_object(checkpoint / MARKER).get("owes_evaluation"))
 
 
 def is_over(checkpoint: Path) -> bool:
@@ -61,14 +61,14 @@ def is_over(checkpoint: Path) -> bool:
 
     Going on from it, the library would take one step more.
     """
-    stored = read_json(checkpoint / TRAINER_STATE).get("stateful_callbacks", {})
+    stored = read_object(checkpoint / TRAINER_STATE).get("stateful_callbacks", {})
     return bool(stored.get("TrainerControl", {}).get("args", {}).get("should_training_stop"))
 
 
 def is_complete(folder: Path) -> bool:
     """Whether the marker is there and every file has its size."""
     try:
-        files = read_json(folder / MARKER)["files"]
+        files = read_object(folder / MARKER)["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, KeyError, ValueError, TypeError, AttributeError):
         return False
@@ -76,7 +76,7 @@ def is_complete(folder: Path) -> bool:
 
 def check_weights(checkpoint: Path) -> None:
     """Raise GateError if the weights of a complete checkpoint are not those that were written."""
-    for name, stored in read_json(checkpoint / MARKER).get("hashes", {}).items():
+    for name, stored in read_object(checkpoint / MARKER).get("hashes", {}).items():
         if sha256_file(checkpoint / name) != stored:
             raise GateError(
                 f"{checkpoint}: {name} was changed after it was written (its hash differs); put "
@@ -90,7 +90,7 @@ def stored_best(checkpoint: Path) -> str | None:
     Older versions stored where it was at that time; a run that was copied or moved since must not
     take what is there now.
     """
-    state = read_json(checkpoint / TRAINER_STATE)
+    state = read_object(checkpoint / TRAINER_STATE)
     stored, step = state.get("best_model_checkpoint"), state.get("best_global_step")
     if not stored:
         return f"checkpoint-{step}" if step else None
@@ -114,7 +114,7 @@ def find_best(run: Path, start: Path, fingerprint: str) -> Path | None:
 
 def store_relative_best(folder: Path) -> None:
     """Make the path of the best checkpoint in a trainer's state relative to the run."""
-    content = read_json(folder / TRAINER_STATE)
+    content = read_object(folder / TRAINER_STATE)
     if content["best_model_checkpoint"]:
         relative = {"best_model_checkpoint": stored_best(folder)}
         write_json(folder / TRAINER_STATE, {**content, **relative})
@@ -126,7 +126,7 @@ def take_along(checkpoint: Path, run: Path) -> Path:
         return checkpoint
     refuse_links(checkpoint)
     with replacing(run / checkpoint.name) as scratch:
-        for name in (*read_json(checkpoint / MARKER)["files"], MARKER):
+        for name in (*read_object(checkpoint / MARKER)["files"], MARKER):
             if not is_own_file(checkpoint / name, checkpoint):
                 raise GateError(f"{checkpoint}: {MARKER} names {name!r}, which is not in it.")
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
@@ -219,4 +219,4 @@ def named_checkpoint(run: Run) -> Path | None:
 
 def _is_of(checkpoint: Path, fingerprint: str) -> bool:
     """Whether a complete checkpoint was written by a run of this name."""
-    return bool(read_json(checkpoint / MARKER).get("run") == fingerprint)
+    return bool(read_object(checkpoint / MARKER).get("run") == fingerprint)

@@ -9,6 +9,7 @@ from typing import Any
 
 from textassay.artifacts.company import COMPANY, WEIGHTS_AND_RECORDS, copy_known
 from textassay.artifacts.hallmark import (
+    FILE,
     check_files,
     read_hallmark,
     restamp,

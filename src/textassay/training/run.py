@@ -35,7 +35,7 @@ from textassay.evaluation.evaluate import Baseline, Evaluation, evaluate, stampe
 from textassay.evaluation.learned import Learning, refuse_unlearned
 from textassay.evaluation.outputs import RESULTS
 from textassay.evaluation.report import show, show_change, verdict
-from textassay.files import read_json, sha256_file, write_json
+from textassay.files import read_object, sha256_file, write_json
 from textassay.models import cpu
 from textassay.stopping import stop_if_asked
 from textassay.training.beside_teacher import stand_beside_teacher
@@ -189,7 +189,7 @@ def _train_on(setup: Setup, trainer: AssayTrainer, start: Path | None) -> dict[s
         if not setup.is_zero:
             restore_weights(setup.model, start)
         results = setup.run.path / TRAIN_RESULTS
-        return read_json(results) if results.is_file() else {}
+        return read_object(results) if results.is_file() else {}
     if start and not is_part(start) and owes_evaluation(start):
         trainer.add_callback(OwedEvaluation(trainer, start))
     try:
