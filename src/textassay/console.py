@@ -195,8 +195,11 @@ class _VisibleRecord(logging.LogRecord):
         return _shown(super().getMessage())
 
 
-def _format_warning(*warning: Any) -> str:
-    return _shown(_plain_warning(*warning))
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    line: str | None = None,
+) -> str:  # fmt: skip
+    return _shown(_plain_warning(message, category, filename, lineno, line))
 
 
 def _print_traceback(*error: Any) -> None:
