@@ -1,6 +1,5 @@
 """DeepSpeed's ZeRO for a run: its configuration, and a model that is built whole beside it."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_h
 from textassay.artifacts.zero.consolidate import adapter_key
 from textassay.config.schema import DeepspeedSection
 from textassay.errors import UsageError
+from textassay.files import parse_json
 from textassay.models.classifier import is_adapter
 from textassay.threads import usable_cpus
 from textassay.training.ranks import part
@@ -133,7 +133,7 @@ def leave_deepspeed() -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--deepspeed: {path}: {str(error.strerror).lower()}.") from None
     except ValueError as error:
