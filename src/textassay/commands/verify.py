@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from textassay.config.user_path import UserPath
-from textassay.console import reports_errors, tell
+from textassay.console import Command, reports_errors, tell
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=UserPath())
 @click.option("--base_model_path", "--base-model-path", help="the adapter's base, where it moved")
 @reports_errors
