@@ -22,7 +22,7 @@ from textassay.artifacts.classifier import Classifier
 from textassay.errors import GateError
 from textassay.serving.models import load_models
 from textassay.serving.places import find_places, version_of
-from textassay.serving.reloading import Reloader
+from textassay.serving.reloading import Reloader, reload_when_asked
 
 TEXT = "a good film"
 BODY = {"inputs": TEXT}
@@ -88,6 +88,58 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(change, tmp_path) -> N
         until(lambda: events(server, "reloaded"), "the new model")
         assert scores(server.ask("/predict", BODY)[1]) == new
         assert server.stop() == 0
+
+
+def test_hangups_in_a_row_end_with_what_lies_there_last_and_no_request_is_lost(tmp_path) -> None:
+    """Also one that comes while models are loaded, and one while the new model is broken."""
+    folder = tiny_onnx(tmp_path / "reviews")
+    with serving(tmp_path, "--cache_size", 0, folder) as server:
+        statuses: list[int] = []
+        ends = threading.Event()
+
+        def ask() -> None:
+            while not ends.is_set():
+                statuses.append(server.ask("/predict", BODY)[0])
+
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        for seed in (1, 2):
+            if seed == 1:
+                tiny_onnx(folder, 10 + seed)
+            else:
+                (folder / "model.onnx").write_bytes(b"broken")
+            before = len(events(server, "reloading"))
+            hang_up(server)
+            until(lambda: len(events(server, "reloading")) > before, "a reload to begin")  # noqa: B023
+            tiny_onnx(folder, seed)
+            hang_up(server)
+        new = wanted(folder)
+        until(lambda: scores(server.ask("/predict", BODY)[1]) == new, "the last model")
+        until(lambda: server.ask("/ready")[1]["last_reload"]["succeeded"], "it to be said")
+        ends.set()
+        for thread in asking:
+            thread.join()
+        assert len(statuses) > 10 and set(statuses) == {200}
+        assert server.stop() == 0
+
+
+def test_a_hangup_while_models_are_loaded_is_not_forgotten(local, monkeypatch) -> None:
+    asked, began = threading.Event(), []
+
+    def reload(*_: object) -> tuple:
+        began.append(1)
+        if len(began) == 1:
+            asked.set()
+        return ()
+
+    monkeypatch.setattr("textassay.serving.reloading._reload", reload)
+    service = local().service
+    reloader = Reloader(service, asyncio.new_event_loop())
+    asked.set()
+    arguments = (asked, reloader, service)
+    threading.Thread(target=reload_when_asked, args=arguments, daemon=True).start()
+    until(lambda: len(began) == 2, "the second reload")
 
 
 def test_requests_are_answered_by_the_model_that_they_began_with(local, tmp_path) -> None:

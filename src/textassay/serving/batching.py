@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# So many characters of a text count as one more text.
-CHARACTERS_OF_A_TEXT = 5000
+# So many characters of a text count as one more: to tokenise them may take as long as an answer.
+CHARACTERS_OF_A_TEXT = 20_000
 # Between so many characters the thread looks whether anybody still waits.
 CHARACTERS_AT_ONCE = 200_000
 
