@@ -170,6 +170,33 @@ def adapter(
     return make
 
 
+def adapter_on_4_bits(folder: Path) -> Made:
+    """An adapter on a base that was saved in 4 bits, whose width bitsandbytes takes."""
+    sizes = {**SIZES, "hidden_size": 64, "intermediate_size": 128}
+    full, base = (folder.with_name(f"{folder.name}-{part}") for part in ("full", "base"))
+    plain(transformers.BertConfig, bert_like, pad_token_id=0, **sizes)(full)
+    how = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=["classifier"],
+    )  # fmt: skip
+    load = transformers.AutoModelForSequenceClassification.from_pretrained
+    load(full, quantization_config=how, device_map="cpu").save_pretrained(base)
+    tokenizer = bert_like()
+    tokenizer.save_pretrained(base)
+    options = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])
+    tuned = peft.get_peft_model(load(base, device_map="cpu"), options)
+    tuned.peft_config["default"].base_model_name_or_path = str(base)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.randn_like(parameter) * 0.3)
+    tuned.save_pretrained(folder)
+    tuned.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Made(folder, alone(tuned, tokenizer))
+
+
 def with_tensor(name: str, shape: tuple[int, ...]) -> Callable[[Path], None]:
     """One tensor more in model.safetensors."""
 

@@ -91,10 +91,35 @@ def test_all_files_of_a_set_are_read_in_one_encoding(write):
         ("cp1252", "Don’t pay £45", None),
         ("cp1252", "großartig, Frühstück, völlig", None),
         ("cp1254", "çok güzel ışık", ("cp1252", "ışık", "ýþýk")),
-        ("cp1251", "Очень хороший", None),
-        ("cp1253", "Πολύ καλή", None),
+        ("cp1251", "Очень хороший", ("mac-cyrillic", "Очень", "ќчень")),
+        ("cp1251", SENTENCES["cp1251", "Russian"], ("mac-cyrillic", "Очень", "ќчень")),
+        ("koi8-r", SENTENCES["koi8-r", "Russian"], None),
+        ("cp1253", SENTENCES["cp1253", "Greek"], None),
+        ("cp1253", SENTENCES["cp1253", "Greek"] + " Άριστη", ("iso8859-7", "Άριστη", "’ριστη")),
+        ("cp1255", SENTENCES["cp1255", "Hebrew"], None),
+        ("cp1256", SENTENCES["cp1256", "Arabic"], None),
+        ("gb18030", "好 坏", ("big5", "好 坏", "疑 輓")),
+        ("gb18030", "房间很干净，服务也不错，等了三个星期还没有到", None),
     ],
 )
 def test_a_doubt_is_a_word_that_another_page_reads_as_another_word(page, text, doubt):
     assert other_reading(text.encode(page), page) == doubt
     assert unicodedata.is_normalized("NFC", text)
+
+
+@pytest.mark.parametrize("page", ["mac_cyrillic", "cp866", "iso8859_5"])
+@pytest.mark.parametrize("rows", [5, 400])
+def test_a_page_that_is_never_guessed_is_a_doubt(page, rows, write):
+    """Such a file is read wrongly, with a note; what matters is that no copy is written of it."""
+    path = write("a.csv", rows_of(("cp1251", "Russian"), rows).encode(page))
+    assert find_encoding(path).doubt
+
+
+@pytest.mark.parametrize("language", SENTENCES, ids=" ".join)
+def test_a_word_alone_is_read_as_it_was_written_or_a_doubt(language, write):
+    for word in set(SENTENCES[language].replace("|", " ").split()):
+        content = f"text,label\n{word},a\nplain,b\n".encode(language[0])
+        if content.isascii():
+            continue
+        found = find_encoding(write("a.csv", content))
+        assert found.doubt or content.decode(found.name) == content.decode(language[0]), word

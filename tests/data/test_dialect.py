@@ -143,19 +143,19 @@ def test_empty_fields_behind_the_last_column_are_no_error(write):
     ],
 )
 def test_whatever_is_guessed_can_be_said(content, options, write):
-    found = columns_of(write("a.csv", content), ReadOptions.of_flags(None, options))
+    found = columns_of(write("a.csv", content), ReadOptions.of_flags(options))
     assert found == {"text": ["one"], "label": ["a"]}
 
 
 def test_quotes_belong_to_the_text_if_that_is_said(write):
     path = write("a.csv", 'text,label\n"one",a\n')
     assert columns_of(path)["text"] == ["one"]
-    assert columns_of(path, ReadOptions.of_flags(None, {"quotechar": "none"}))["text"] == ['"one"']
+    assert columns_of(path, ReadOptions.of_flags({"quotechar": "none"}))["text"] == ['"one"']
 
 
 def test_an_escape_without_quotes_is_read(write):
     path = write("a.csv", "text;label\none\\; two;a\n")
-    options = ReadOptions.of_flags(None, {"quotechar": "none", "escapechar": "\\"})
+    options = ReadOptions.of_flags({"quotechar": "none", "escapechar": "\\"})
     assert columns_of(path, options)["text"] == ["one; two"]
 
 
@@ -168,7 +168,7 @@ def test_an_escape_without_quotes_is_read(write):
 )  # fmt: skip
 def test_a_flag_that_cannot_be_is_named(flags, names):
     with pytest.raises(UsageError, match=names):
-        ReadOptions.of_flags(None, flags)
+        ReadOptions.of_flags(flags)
 
 
 def test_a_flag_that_no_file_can_take_is_refused(write):
@@ -181,7 +181,7 @@ def test_a_flag_that_no_file_can_take_is_refused(write):
 def test_an_encoding_that_does_not_fit_is_named_with_the_line(write):
     path = write("a.csv", "text,label\nfine,a\nчай,b\n".encode("cp1251"))
     with pytest.raises(DataError, match=r"a\.csv, line 3: is not valid UTF-8.*--encoding"):
-        read_file(path, ReadOptions.of_flags(None, {"encoding": "utf-8"}))
+        read_file(path, ReadOptions.of_flags({"encoding": "utf-8"}))
     assert read_file(path, ReadOptions(encoding="cp1251")).columns["text"].to_pylist()[1] == "чай"
 
 

@@ -60,7 +60,8 @@ def test_western_text_in_utf_16_is_known_without_a_mark(name, write):
 def test_chinese_files_of_the_national_standard_are_read_and_said(write, lines):
     text = "text,label\n" + "\n".join(lines)
     path = write("chinese.csv", text.encode("gb18030"))
-    assert find_encoding(path)[:2] == ("gb18030", "read as GB18030")
+    found = find_encoding(path)
+    assert found.name == "gb18030" and "read as GB18030" in found.note
     assert read(path) == text
 
 
@@ -79,7 +80,9 @@ def test_other_encodings_are_guessed_and_said(name, times, write):
 def test_a_few_chinese_labels_beside_english_texts_are_enough(labels, write):
     text = "text,label\n" + "".join(f"A film of sorts,{label}\n" for label in labels * 10)
     path = write("labels.csv", text.encode("gb18030"))
-    assert find_encoding(path)[:2] == ("gb18030", "read as GB18030")
+    found = find_encoding(path)
+    assert found.name == "gb18030" and "read as GB18030, a guess" in found.note
+    assert found.doubt, "so few characters could be another page's, and a copy would keep them"
     assert read(path) == text
 
 

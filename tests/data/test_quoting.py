@@ -54,8 +54,8 @@ def test_what_nothing_decides_is_refused_with_the_flag(write):
     with pytest.raises(DataError, match=r"lines 3 to 4: .*--quotechar") as caught:
         read_file(path)
     assert len(str(caught.value)) < 600
-    assert len(read_file(path, ReadOptions.of_flags(None, {"quotechar": "none"}))) == 4
-    assert len(read_file(path, ReadOptions.of_flags(None, {"quotechar": '"'}))) == 3
+    assert len(read_file(path, ReadOptions.of_flags({"quotechar": "none"}))) == 4
+    assert len(read_file(path, ReadOptions.of_flags({"quotechar": '"'}))) == 3
 
 
 @pytest.mark.parametrize(

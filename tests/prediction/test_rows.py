@@ -14,6 +14,7 @@ from tests.prediction.answering import FORMATS, write_table
 from tests.tables_for_tests import TEXTS
 
 from textassay.data import json_rows
+from textassay.data.cells import MISSING
 from textassay.data.options import ReadOptions
 from textassay.data.read import read_file
 from textassay.data.trained_on import TrainedOn
@@ -38,9 +39,11 @@ def test_windows_hold_what_the_whole_file_holds(suffix, texts, at_once, tmp_path
         assert max(len(window.rows) for window in source.windows()) <= at_once
     whole = read_file(path)
     assert [row.line for row in found] == whole.lines.to_pylist()
-    assert [text_of(row, source.text) for row in found] == [(text, None) for text in texts]
+    missing = {text: f"has no text ({text.strip()})" for text in texts if text.strip() in MISSING}
+    wanted = [(text, missing.get(text)) for text in texts]
+    assert [text_of(row, source.text) for row in found] == wanted
     assert source.text == "review" and source.names == list(whole.columns)
-    assert source.rows == len(texts) and source.bad_rows == 0
+    assert source.rows == len(texts) and source.bad_rows == sum(map(missing.__contains__, texts))
     assert streamed(source) == found
 
 

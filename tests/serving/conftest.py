@@ -98,10 +98,10 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: Any) -> Iterator[Server]:
-    """A server on a free port, ended when the block ends."""
+def serving(folder: Path, *arguments: Any, program: str = sys.executable) -> Iterator[Server]:
+    """A server on a free port, ended when the block ends; `program` is the Python that runs it."""
     log_file = folder / "log.jsonl"
-    command = [sys.executable, str(SCRIPT), "--port", "0", "--threads", "1", *map(str, arguments)]
+    command = [program, str(SCRIPT), "--port", "0", "--threads", "1", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (
         log_file.open("w") as log,

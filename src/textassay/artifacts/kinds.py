@@ -21,8 +21,8 @@ from textassay.artifacts.weights import WEIGHTS
 from textassay.console import warn
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
-from textassay.data.token_ids import encode_texts
-from textassay.errors import DataError, GateError, TextassayError, UsageError, first_line
+from textassay.data.token_ids import encode_texts, refuse_unknown_tokens
+from textassay.errors import GateError, TextassayError, UsageError, first_line
 from textassay.files import read_json, write_json
 from textassay.links import refuse_links
 from textassay.models.classifier import (
@@ -68,23 +68,16 @@ class Loaded:
         Raises DataError for a text with a token that the model does not have.
         """
         found = encode_texts(list(texts), self.tokenizer, self.max_length, self.prompt)[0]
-        if not isinstance(self.model, OnnxModel):
-            self._refuse_unknown_tokens(found)
+        self._refuse_unknown_tokens(found)
         return found
 
-    def _refuse_unknown_tokens(self, input_ids: list[list[int]]) -> None:
-        """A tokenizer may have more tokens than the embeddings that were saved have rows."""
-        rows = count_vocabulary(self.model)
-        if len(self.tokenizer) <= rows:
+    def _refuse_unknown_tokens(self, input_ids: Sequence[Sequence[int]]) -> None:
+        if isinstance(self.model, OnnxModel):
+            self.model.refuse_unknown_tokens(input_ids)
             return
-        for number, row in enumerate(input_ids, start=1):
-            if max(row) >= rows:
-                token = self.tokenizer.convert_ids_to_tokens(max(row))
-                raise DataError(
-                    f"text {number}: has the token {token!r}, which was added to the tokenizer, "
-                    f"and the model has no row for it (it has {rows}); its embeddings were not "
-                    "saved with it."
-                )
+        rows = count_vocabulary(self.model)
+        if len(self.tokenizer) > rows:
+            refuse_unknown_tokens(input_ids, rows, self.tokenizer.convert_ids_to_tokens)
 
     def logits(
         self, input_ids: Sequence[Sequence[int]], batch_size: int | None = None, device: Any = None
@@ -92,10 +85,11 @@ class Loaded:
         """Logits of shape [rows, labels] in fp32, before the temperature.
 
         The model is moved to `device`, or stays where it is. Without a `batch_size` it is what
-        suits the model.
+        suits the model. Raises DataError for a text with a token that the model does not have.
         """
         if isinstance(self.model, OnnxModel):
             return self.model.logits(input_ids, batch_size)
+        self._refuse_unknown_tokens(input_ids)
         model = self.model.to(device) if device else self.model
         pad = self.tokenizer.pad_token_id
         return compute_logits(model, input_ids, pad, batch_size or BATCH_SIZE)

@@ -27,6 +27,7 @@ from textassay.artifacts.onnx_session import LOGITS, Feed, PaddedFeed, open_sess
 from textassay.data.labels import LabelMap
 from textassay.data.plain_tokenizer import PlainTokenizer
 from textassay.data.prompt import Prompt
+from textassay.data.token_ids import refuse_unknown_tokens
 from textassay.errors import GateError, first_line
 from textassay.files import parse_json, sha256_file
 from textassay.links import refuse_links
@@ -40,7 +41,10 @@ METADATA = "textassay"
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxSettings:
-    """What a predictor must know beside the graph; `quantization` is None for floating point."""
+    """What a predictor must know beside the graph; `quantization` is None for floating point.
+
+    `vocabulary`: how many tokens the graph has embeddings for; None where that is not known.
+    """
 
     labels: LabelMap
     max_length: int
@@ -49,6 +53,7 @@ class OnnxSettings:
     temperature: float
     quantization: dict[str, Any] | None
     truncation_side: str
+    vocabulary: int | None = None
     is_foreign: bool = False
 
 
@@ -92,8 +97,19 @@ class OnnxModel:
         return self.settings.temperature
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, prompt included, cut to `max_length`."""
-        return self._tokenizer.ids(texts)
+        """The token ids of each text, prompt included, cut to `max_length`.
+
+        Raises DataError for a text with a token that the graph does not have.
+        """
+        found = self._tokenizer.ids(texts)
+        self.refuse_unknown_tokens(found)
+        return found
+
+    def refuse_unknown_tokens(self, input_ids: Sequence[Sequence[int]]) -> None:
+        """Raise DataError for a text with a token that the graph does not have."""
+        rows = self.settings.vocabulary
+        if rows is not None and len(self._tokenizer) > rows:
+            refuse_unknown_tokens(input_ids, rows, self._tokenizer.spell)
 
     def logits(
         self,
@@ -106,6 +122,7 @@ class OnnxModel:
         Rows of similar length go together: `batch_size` of them, or as many as make a good batch.
         `device` is where other artifacts compute; a session stays where it was opened.
         """
+        self.refuse_unknown_tokens(input_ids)
         return run_batches(self._session, input_ids, self._feed, batch_size, self._pool)
 
     def _find_feed(self, company: Company) -> Feed:
@@ -144,6 +161,7 @@ def _settings(folder: Path, file: Path, session: Any, company: Company) -> OnnxS
             quantization=content["quantization"],
             # Exports of older versions do not say it; their tokenizer does.
             truncation_side=content.get("truncation_side", company.truncation_side),
+            vocabulary=content.get("vocabulary"),
         )
         tokenizer = content["tokenizer"]
     except (ValueError, KeyError, TypeError):

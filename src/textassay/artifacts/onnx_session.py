@@ -119,7 +119,7 @@ def open_session(file: Path, device: str = "cpu") -> Any:
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # an error is raised as well, without colours
     wanted = ["CPUExecutionProvider"]
     if device == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():

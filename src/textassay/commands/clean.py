@@ -23,7 +23,6 @@ CONFLICTS = click.Choice(["keep", "drop", "majority"])
 @click.option("--labels", help="the classes, by commas: they count as they are written, also none")
 @click.option("--label_type", type=LABEL_TYPES, help="category: labels as they are written")
 @click.option("--normalize_labels", is_flag=True, help="labels that look alike are made one")
-@click.option("--column_names", help="all columns, by commas, of a file without a header line")
 @click.option("--conflicts", type=CONFLICTS, help="texts with several labels [default: keep]")
 @click.option("--keep_duplicates", is_flag=True, help="keep rows with text and label of another")
 @click.option("--mask_emoticons", is_flag=True, help="take [smile] and its like out of the texts")
@@ -36,7 +35,7 @@ CONFLICTS = click.Choice(["keep", "drop", "majority"])
 def main(
     source: Path, output: Path, text_column: str | None, label_column: str | None,
     labels: str | None, label_type: str | None, normalize_labels: bool,
-    column_names: str | None, conflicts: str | None, keep_duplicates: bool, mask_emoticons: bool,
+    conflicts: str | None, keep_duplicates: bool, mask_emoticons: bool,
     report: Path | None, changes: Path | None, escape_formulas: bool, force: bool,
     reading: dict[str, Any],
 ) -> None:  # fmt: skip
@@ -46,7 +45,7 @@ def main(
     """
     from textassay.console import warn
     from textassay.data import tidy_report
-    from textassay.data.columns import find_columns
+    from textassay.data.columns import find_columns, note_columns
     from textassay.data.formulas import refuse_escaping
     from textassay.data.label_values import LabelRules
     from textassay.data.options import ReadOptions
@@ -57,12 +56,14 @@ def main(
     if escape_formulas:
         refuse_escaping(output)
     tidy_report.refuse_outputs(source, output, [path for path in (report, changes) if path], force)
-    rows = read_file(source, ReadOptions.of_flags(column_names, reading))
+    rows = read_file(source, ReadOptions.of_flags(reading))
     for note in rows.notes:
         warn(f"{source}: {note}")
     refuse_doubtful_letters(rows)
     names = find_columns(rows, text_column, label_column)
     refuse_joined(names, rows)
+    for note in note_columns(rows, names, text_column):
+        warn(f"{source}: {note}")
     rules = LabelRules(
         label_type=label_type or "auto",
         normalize=normalize_labels,

@@ -22,7 +22,6 @@ BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 @click.option("--input", "source", type=FILE, help="csv, tsv, json, jsonl, parquet; - for a pipe")
 @click.option("--output", type=FILE, help="the file of answers, in any of these formats; or -")
 @click.option("--text_column", help="the column of the text; several, by commas, are joined")
-@click.option("--column_names", help="all columns, by commas, of a file without a header line")
 @click.option("--on_bad_rows", type=click.Choice(["error", "skip"]), default="error",
               help="skip: give rows that cannot be used no answer [default: error]")  # fmt: skip
 @click.option("--top_k", type=AT_LEAST_0, help="only so many labels with their probabilities")
@@ -38,7 +37,7 @@ BACKENDS = click.Choice(["model", "merged", "onnx", "onnx-int8"])
 @reports_errors
 def main(
     model: str, texts: tuple[str, ...], interactive: bool, demo: bool, source: Path | None,
-    output: Path | None, text_column: str | None, column_names: str | None, on_bad_rows: str,
+    output: Path | None, text_column: str | None, on_bad_rows: str,
     top_k: int | None, threshold: float | None, prefix: str, backend: str | None,
     base_model_path: str | None, device: str, threads: int | None, escape_formulas: bool,
     force: bool, reading: dict[str, Any],
@@ -56,7 +55,7 @@ def main(
     choices = Choices(top_k, threshold, prefix, on_bad_rows == "skip", escape_formulas)
     ask = command.Ask(model, backend, base_model_path, device, threads, choices)
     command.refuse_sources(texts, interactive, demo, source, output)
-    command.refuse_reading([*reading, *(["column_names"] if column_names else [])], source)
+    command.refuse_reading(list(reading), source)
     if escape_formulas:
         refuse_escaping(output)
     if source is None:
@@ -64,7 +63,7 @@ def main(
     elif str(source) == "-":
         command.answer_pipe(ask, text_column, on_bad_rows)
     else:
-        options = ReadOptions.of_flags(column_names, reading)
+        options = ReadOptions.of_flags(reading)
         command.answer_file(ask, source, output, text_column, options, on_bad_rows, force)
 
 

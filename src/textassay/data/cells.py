@@ -49,6 +49,12 @@ def is_missing(text: str | None) -> bool:
     return text is None or not text.strip() or text.strip() in MISSING
 
 
+def why_no_text(text: str | None) -> str:
+    """Return what is wrong with a row whose text `is_missing`, with the word that stands there."""
+    word = (text or "").strip()
+    return f"has no text ({word})" if word else "has no text"
+
+
 def plain_label(label: str | None) -> str | None:
     """Return a label that is spelt as a list of one, `['praise']`, without brackets and quotes.
 

@@ -7,7 +7,7 @@ from itertools import islice
 import pyarrow as pa
 
 from textassay.console import counted
-from textassay.data.cells import is_missing
+from textassay.data.cells import is_missing, why_no_text
 from textassay.data.columns import Columns
 from textassay.data.label_values import DECIMAL, NO_LABEL, SEVERAL, WHOLE_NUMBER, LabelValues
 from textassay.data.read import AT_ONCE, BadRow, Rows
@@ -52,7 +52,7 @@ def usable_rows(rows: Rows, columns: Columns, labels: LabelValues) -> Usable:
     while batch := list(islice(found, AT_ONCE)):
         good = []
         for text, label, line in batch:
-            problem = "has no text" if is_missing(text) else labels.problems.get(label)
+            problem = why_no_text(text) if is_missing(text) else labels.problems.get(label)
             if problem:
                 bad.append(BadRow(rows.file, line, problem))
             elif label in labels.unknown:

@@ -70,6 +70,17 @@ def find_text_column(file: str, names: list[str], told: str | None = None) -> st
     return _find(file, names, "text", told, TEXT_NAMES)
 
 
+def note_columns(rows: Rows, names: Columns, told: str | None) -> list[str]:
+    """Return what to say of the text's columns where they are not plain, or `told` as several."""
+    if told is None:
+        others = {name: values(column) for name, column in rows.columns.items()
+                  if name != names.label}  # fmt: skip
+        return note_unread(others, names.text)
+    parts = parts_of([name for name in rows.columns if name != names.text], names.text)
+    listed = " and ".join(map(repr, parts))
+    return [f"the text is {listed}, joined by a space"] if len(parts) > 1 else []
+
+
 def note_unread(names: Mapping[str, Iterable[str | None]], text: str) -> list[str]:
     """A note where other columns hold texts too; `names` are they, with some of their values."""
     more = [name for name, cells in names.items() if name != text and _are_texts(cells)]

@@ -166,9 +166,9 @@ def _guess(paths: list[Path], evidence: bytes) -> Encoding:
     name = fitting[0]
     for path in paths:
         _refuse_binary(path, _head(path).decode(name, "ignore"))
-    if name == "gb18030":
-        return Encoding(name, "read as GB18030")
     other = other_reading(evidence, name)
+    if name == "gb18030" and not other:
+        return Encoding(name, "read as GB18030")
     doubt = None
     if other:
         page, here, there = other

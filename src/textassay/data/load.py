@@ -16,13 +16,7 @@ from textassay.data.clean import (
     settle_bad_rows,
     usable_rows,
 )
-from textassay.data.columns import (
-    find_columns,
-    find_text_in,
-    label_column_of,
-    note_unread,
-    parts_of,
-)
+from textassay.data.columns import Columns, find_columns, note_columns
 from textassay.data.hub import read_hub
 from textassay.data.label_values import LabelColumn, LabelRules, LabelValues, read_label_values
 from textassay.data.labels import LabelMap, refuse_unknown_labels
@@ -41,12 +35,11 @@ from textassay.data.split_checks import (
     sample_splits,
 )
 from textassay.data.trained_on import TrainedOn
+from textassay.data.withheld import leave_out_unlabelled
 from textassay.errors import DataError, UsageError
 from textassay.files import sha256_text, sha256_texts
 
 LONGEST_HUB_NAME = 96
-# What stands in place of the labels of a test split that a competition publishes without them.
-WITHHELD, NOTHING = {"-1"}, {None, ""}
 
 
 @dataclass
@@ -80,7 +73,7 @@ def load_dataset(section: DataSection, model: TrainedOn | None = None) -> Datase
     notes = [f"{rows.file}: {note}" for split in files.values() for rows in split
              for note in rows.notes]  # fmt: skip
     first_file = files["train"][0].file
-    notes += _leave_out_unlabelled(files, section, form)
+    notes += leave_out_unlabelled(files, section, form)
     notes += _note_columns(files["train"][0], section, form, model)
     tables, bad, meant = _clean(files, section, form, entry, model)
     notes += meant.notes
@@ -203,6 +196,8 @@ def _clean(
         numbered = [pair for _, rows, names in found
                     for pair in enumerate(rows.class_names.get(names.label, ()))]  # fmt: skip
         meanings |= {name: meanings[str(n)] for n, name in numbered if str(n) in meanings}
+    else:
+        meanings = _numbers_that_are_known(found, model)
     rules = LabelRules(
         label_type=section.label_type,
         normalize=section.normalize_labels,
@@ -221,45 +216,28 @@ def _clean(
     return {split: pa.concat_tables(of) for split, of in cleaned.items()}, bad, meant
 
 
+def _numbers_that_are_known(
+    found: list[tuple[str, Rows, Columns]], model: TrainedOn
+) -> dict[str, str] | None:
+    """{name: number} of ClassLabel columns, if the model was trained on their numbers alone.
+
+    Earlier versions read the numbers; such a model's labels are 0, 1 and so on.
+    """
+    numbers = {name: str(n) for _, rows, names in found
+               for n, name in enumerate(rows.class_names.get(names.label, ()))}  # fmt: skip
+    known = set(model.labels)
+    if not known or not numbers or set(numbers) & known or known - set(numbers.values()):
+        return None
+    return numbers
+
+
 def _note_columns(
     rows: Rows, section: DataSection, form: Form, model: TrainedOn | None
 ) -> list[str]:
     """Which columns are the text, where that is not plain."""
     told = section.text_column or form.text or (model or TrainedOn()).text_column_in(rows.columns)
     names = find_columns(rows, told, section.label_column or form.label)
-    if told is None:
-        others = {name: values(column) for name, column in rows.columns.items()
-                  if name != names.label}  # fmt: skip
-        return [f"{rows.file}: {note}" for note in note_unread(others, names.text)]
-    parts = parts_of([name for name in rows.columns if name != names.text], names.text)
-    listed = " and ".join(map(repr, parts))
-    return [f"{rows.file}: the text is {listed}, joined by a space"] if len(parts) > 1 else []
-
-
-def _leave_out_unlabelled(
-    files: dict[str, list[Rows]], section: DataSection, form: Form
-) -> list[str]:
-    """Take out a test split without labels, as competitions publish it; a note that says so.
-
-    A file that the user names as the test rows must have them. DataError for one without texts.
-    """
-    told = section.label_column or form.label
-    columns = [(rows, label_column_of(rows, told)) for rows in files.get("test", ())]
-    labels = {value for rows, name in columns if name for value in values(rows.columns[name])}
-    if (
-        not columns
-        or len(files) == 1
-        or (section.test_file and labels != WITHHELD)
-        or labels - WITHHELD - NOTHING
-    ):
-        return []
-    for rows, _ in columns:  # what has no text either is another table
-        find_text_in(rows, section.text_column or form.text)
-    del files["test"]
-    if not labels & WITHHELD:
-        what = "labels" if any(name for _, name in columns) else "label column"
-        return [f"{columns[0][0].file}: has no {what}, so it is left out"]
-    return ["the published test split has its labels withheld (-1), so it is left out"]
+    return [f"{rows.file}: {note}" for note in note_columns(rows, names, told)]
 
 
 def _refuse_unusable(tables: dict[str, pa.Table], file: str, settled: set[str]) -> None:

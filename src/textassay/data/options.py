@@ -37,10 +37,9 @@ class ReadOptions:
         )
 
     @classmethod
-    def of_flags(cls, column_names: str | None, reading: dict[str, Any]) -> Self:
+    def of_flags(cls, reading: dict[str, Any]) -> Self:
         """Return the options that flags of a command say. UsageError for one that cannot be."""
-        names = [name.strip() for name in column_names.split(",")] if column_names else None
-        return cls.of(section_of_flags(column_names=names, **reading))
+        return cls.of(section_of_flags(**reading))
 
     def refuse_unused(self, paths: list[Path]) -> None:
         """UsageError for an option that none of the files, by their endings, can take."""

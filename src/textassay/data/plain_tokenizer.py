@@ -35,6 +35,14 @@ class PlainTokenizer:
         self._side = truncation_side
         self._cut.enable_truncation(max_length, direction=truncation_side)
 
+    def __len__(self) -> int:
+        """Return how many tokens it has, added ones included."""
+        return self._whole.get_vocab_size()
+
+    def spell(self, token_id: int) -> str | None:
+        """Return the token with this id."""
+        return self._whole.id_to_token(token_id)
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of each text; one without any is the pad token."""
         if self._prompt is None:

@@ -1,11 +1,13 @@
 """The token ids of texts, as every model reads them."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokenizers import Encoding
 
 from textassay.data.long_texts import encode_beginnings
 from textassay.data.prompt import Prompt
+from textassay.errors import DataError
 
 
 def encode_texts(
@@ -34,3 +36,19 @@ def encode_texts(
     backend, side = tokenizer.backend_tokenizer, tokenizer.truncation_side
     rows = encode_beginnings(texts, encode, backend, max_length, side)
     return [row.ids or nothing for row in rows], [bool(row.overflowing) for row in rows]
+
+
+def refuse_unknown_tokens(
+    input_ids: Sequence[Sequence[int]], rows: int, spell: Callable[[int], str | None]
+) -> None:
+    """Raise DataError for the first text with a token beyond the `rows` that the embeddings have.
+
+    A tokenizer may have more tokens than the embeddings that were saved. `spell` gives a token.
+    """
+    for number, row in enumerate(input_ids, start=1):
+        if max(row) >= rows:
+            raise DataError(
+                f"text {number}: has the token {spell(max(row))!r}, which was added to the "
+                f"tokenizer, and the model has no row for it (it has {rows}); its embeddings were "
+                "not saved with it."
+            )

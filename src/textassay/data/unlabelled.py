@@ -7,9 +7,14 @@ import pyarrow as pa
 
 from textassay.config.schema import DataSection
 from textassay.console import counted
-from textassay.data.cells import is_missing
+from textassay.data.cells import is_missing, why_no_text
 from textassay.data.clean import SCHEMA, settle_bad_rows
-from textassay.data.columns import find_text_in, parts_of
+from textassay.data.columns import (
+    Columns,
+    find_text_in,
+    note_columns,
+    parts_of,
+)
 from textassay.data.options import ReadOptions
 from textassay.data.read import BadRow, Rows, read_files, values
 from textassay.data.words import normalized
@@ -29,7 +34,8 @@ def load_unlabelled(
     # The options are those of the labelled files, which may be of other formats.
     for rows in read_files([Path(name) for name in names], ReadOptions.of(section), False):
         notes += [f"{rows.file}: {note}" for note in rows.notes]
-        found, empty = _usable(rows, section.text_column)
+        found, empty, more = _usable(rows, section.text_column)
+        notes += more
         bad += rows.bad + empty
         kept = [row for row in found if hash(normalized(row[0])) not in judging]
         left_out += len(found) - len(kept)
@@ -47,14 +53,17 @@ def load_unlabelled(
     return table, notes
 
 
-def _usable(rows: Rows, told: str | None) -> tuple[list[tuple[str, int]], list[BadRow]]:
-    """(text, line) of every row that has a text, and the rows that have none.
+def _usable(rows: Rows, told: str | None) -> tuple[list[tuple[str, int]], list[BadRow], list[str]]:
+    """(text, line) of every row that has a text, the rows that have none, notes on the columns.
 
     The column told for the labelled rows need not be in a file without labels.
     """
     names = list(rows.columns)
     here = told is not None and set(parts_of(names, told)) <= set(names)
-    column = find_text_in(rows, told if here else None)
+    told = told if here else None
+    column = find_text_in(rows, told)
+    columns = Columns(column, "")  # a label is not read, and no text
+    notes = [f"{rows.file}: {note}" for note in note_columns(rows, columns, told)]
     pairs: Iterator[tuple[str | None, int]] = zip(
         values(rows.columns[column]), values(rows.lines), strict=True
     )
@@ -63,5 +72,5 @@ def _usable(rows: Rows, told: str | None) -> tuple[list[tuple[str, int]], list[B
         if text and not is_missing(text):
             found.append((text, line))
         else:
-            empty.append(BadRow(rows.file, line, "has no text"))
-    return found, empty
+            empty.append(BadRow(rows.file, line, why_no_text(text)))
+    return found, empty, notes

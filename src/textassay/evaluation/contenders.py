@@ -17,12 +17,13 @@ from textassay.console import counted, warn
 from textassay.data.catalog import read_entry
 from textassay.data.columns import MissingColumnError
 from textassay.data.labels import LabelMap
-from textassay.data.load import load_dataset, load_rows
+from textassay.data.load import Dataset, load_dataset, load_rows
 from textassay.data.split import overlap
 from textassay.data.trained_on import TrainedOn, trained_on
 from textassay.errors import DataError, GateError, UsageError
 from textassay.evaluation.stored_run import (
     StoredRun,
+    read_rows_of,
     refuse_changed_data,
     run_around,
     training_rows,
@@ -181,9 +182,7 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
             raise UsageError(f"--split: {data.path} is a file, which is used whole; leave it out.")
         selection = _whole_file(Path(data.path), section, model)
     else:
-        dataset, split = load_dataset(section, model), split or "test"
-        if data is None and tuned.run and tuned.fingerprint:
-            refuse_changed_data(tuned.run, tuned.fingerprint, dataset)
+        dataset, split = _read_set(data, section, tuned, model), split or "test"
         for note in dataset.notes:
             warn(note)
         selection = Selection(
@@ -195,6 +194,18 @@ def select_rows(tuned: Contender, data: DataSection | None, split: str | None) -
         )
     _refuse_strange_labels(selection.table, tuned)
     return selection
+
+
+def _read_set(
+    data: DataSection | None, section: DataSection, tuned: Contender, model: TrainedOn | None
+) -> Dataset:
+    """Return the set that `data` names, else that of the run, which must be as it was."""
+    if data is not None or tuned.run is None:
+        return load_dataset(section, model)
+    dataset = read_rows_of(tuned.run, tuned.fingerprint)
+    if tuned.fingerprint:
+        refuse_changed_data(tuned.run, tuned.fingerprint, dataset)
+    return dataset
 
 
 def _columns_of_run(data: DataSection | None, run: StoredRun | None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from textassay.config.schema import (
     ModelSection,
 )
 from textassay.data.load import Dataset, load_dataset
+from textassay.data.trained_on import trained_on
 from textassay.data.unlabelled import load_unlabelled
 from textassay.errors import DataError, TextassayError, UsageError
 
@@ -63,6 +64,19 @@ def other_version(config: Path, error: ValidationError) -> UsageError:
     )
 
 
+def read_rows_of(run: StoredRun, fingerprint: str | None) -> Dataset:
+    """Return the data of a run, their labels called as its model calls them.
+
+    A run of an older version may know a ClassLabel column by its numbers; then the names would be
+    taken for other data. `fingerprint` is that of the data in the hallmark.
+    """
+    dataset = load_dataset(run.data)
+    if fingerprint in (None, dataset.whole_fingerprint()):
+        return dataset
+    as_known = load_dataset(run.data, trained_on(run.config.parent / "model"))
+    return as_known if as_known.whole_fingerprint() == fingerprint else dataset
+
+
 def training_rows(run: StoredRun | None, fingerprint: str | None) -> pa.Table | None:
     """The rows that a run was trained on, if they can still be read as they were.
 
@@ -72,7 +86,7 @@ def training_rows(run: StoredRun | None, fingerprint: str | None) -> pa.Table | 
     if run is None:
         return None
     try:
-        dataset = load_dataset(run.data)
+        dataset = read_rows_of(run, fingerprint)
         judging = [dataset.splits["validation"], dataset.splits["test"]]
         unlabelled, _ = load_unlabelled(run.unlabelled_files, run.data, judging)
     except TextassayError:
@@ -88,7 +102,7 @@ def training_rows(run: StoredRun | None, fingerprint: str | None) -> pa.Table | 
 def refuse_changed_rows(run: StoredRun, fingerprint: str) -> None:
     """Raise DataError like `refuse_changed_data`, where the data are still at hand."""
     try:
-        dataset = load_dataset(run.data)
+        dataset = read_rows_of(run, fingerprint)
     except TextassayError:
         return
     refuse_changed_data(run, fingerprint, dataset)

@@ -76,8 +76,8 @@ def export(wanted: Wanted) -> None:
 def _merge(shipped: Shipped, target: Path, rows: ProofRows, save_bin: bool) -> None:
     if shipped.loaded.kind != ADAPTER:
         raise UsageError(
-            f"--to merged: {shipped.folder} is no adapter but a {shipped.loaded.kind}; plain "
-            "transformers loads a model as it is."
+            f"--to merged: {shipped.folder} is no adapter ({shipped.loaded.kind}), so there is "
+            "nothing to merge it with; it answers as it is."
         )
     publish_merged(shipped.folder, target, shipped.base, save_bin=save_bin, texts=rows.texts)
     own = shipped.loaded.logits(shipped.loaded.ids(rows.texts))

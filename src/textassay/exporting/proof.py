@@ -16,7 +16,7 @@ from textassay.data.token_ids import encode_texts
 from textassay.data.trained_on import trained_on
 from textassay.errors import DataError, GateError, UsageError
 from textassay.evaluation.contenders import as_trained
-from textassay.evaluation.stored_run import run_around
+from textassay.evaluation.stored_run import read_rows_of, run_around
 
 # So many texts are compared, all there are if there are fewer.
 PROOF_ROWS = 256
@@ -62,7 +62,10 @@ def find_proof_rows(
         for note in notes:
             warn(note)
         return ProofRows(f"{data.path}, the whole file", _some(table), table)
-    dataset = load_dataset(section, model)
+    if data is None and run is not None:
+        dataset = read_rows_of(run, (hallmark or {}).get("data", {}).get("fingerprint"))
+    else:
+        dataset = load_dataset(section, model)
     for note in dataset.notes:
         warn(note)
     validation = dataset.splits["validation"]

@@ -23,6 +23,7 @@ from textassay.exporting.parity import Parity, logits_in_fresh_process
 from textassay.exporting.proof import ProofRows
 from textassay.exporting.sources import Shipped
 from textassay.files import replacing, sha256_file, write_json, write_text
+from textassay.models.classifier import count_vocabulary
 from textassay.models.predict import compute_logits
 from textassay.models.source import SETTINGS_KEY
 
@@ -138,6 +139,7 @@ def _metadata(shipped: Shipped, folder: Path) -> dict[str, Any]:
         "max_length": loaded.max_length,
         "truncation_side": loaded.tokenizer.truncation_side,
         "pad_token_id": loaded.tokenizer.pad_token_id,
+        "vocabulary": count_vocabulary(loaded.model),
         "prompt": {"head": prompt.head, "tail": prompt.tail} if prompt else None,
         "temperature": loaded.temperature,
         "tokenizer": sha256_file(folder / "tokenizer.json"),

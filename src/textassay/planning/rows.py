@@ -40,9 +40,9 @@ def known_rows(job: Job, tokenizer: Any | None) -> Rows:
     sizes = (len(dataset.splits["train"]), len(dataset.splits["validation"]))
     if tokenizer is None:
         note = f"the base's tokenizer is not here: texts of {limit} tokens assumed"
-        return Rows(dataset.labels, limit, limit, *sizes, [note])
+        return Rows(dataset.labels, limit, limit, *sizes, [*dataset.notes, note])
     longest = [_longest(job, dataset, split, tokenizer) for split in ("train", "validation")]
-    return Rows(dataset.labels, longest[0], longest[1], *sizes)
+    return Rows(dataset.labels, longest[0], longest[1], *sizes, dataset.notes)
 
 
 def _longest(job: Job, dataset: Dataset, split: str, tokenizer: Any) -> int:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from textassay.console import counted
-from textassay.data.cells import MISSING, kind_of_value, text_of_value
+from textassay.data.cells import MISSING, kind_of_value, text_of_value, why_no_text
 from textassay.data.clean import SHOWN
 from textassay.data.columns import find_text_column, joined_text, note_unread
 from textassay.data.delimited import Dialect
@@ -101,12 +101,9 @@ def open_source(
         notes = [*notes, *note_unread(seen, text)]
     count = bad_rows = 0
     bad: list[BadRow] = []
-    missing: list[int] = []
     empty: list[int] = []
     for row in (row for window in windows() for row in window.rows):
         read, problem = text_of(row, text)
-        if read.strip() in MISSING:
-            missing.append(row.line)
         if not problem and not read.strip():
             empty.append(row.line)
         if problem and bad_rows < SHOWN:
@@ -115,11 +112,6 @@ def open_source(
         bad_rows += problem is not None
     if not count:
         raise DataError(f"{path}: has a header but no rows.")
-    if missing:
-        notes.append(
-            f"{len(missing):,} of the texts read NaN, None or NULL, which programs write for "
-            f"none (first on line {missing[0]}); they are answered as texts"
-        )
     if empty:
         notes.append(
             f"{counted(len(empty), 'text')} without a character (first on line {empty[0]}): "
@@ -129,7 +121,9 @@ def open_source(
 
 
 def text_of(row: Row, column: str) -> tuple[str, str | None]:
-    """A row's text, and what is wrong with the row. An empty text is a text; none at all is not.
+    """A row's text, and what is wrong with the row.
+
+    An empty text is a text; none at all, and what a program writes for none, is not.
 
     `column` may name several by commas, whose texts are joined.
     """
@@ -139,7 +133,8 @@ def text_of(row: Row, column: str) -> tuple[str, str | None]:
     texts = [text_of_value(cell) for cell in cells]
     text = texts[0] if len(texts) == 1 else joined_text(tuple(texts))
     problem = row.problem or (f"has {kind} where a text is expected" if kind else None)
-    problem = problem or ("has no text" if text is None else None)
+    if text is None or text.strip() in MISSING:
+        problem = problem or why_no_text(text)
     return text or "", problem
 
 

@@ -19,13 +19,13 @@ from textassay.artifacts.kinds import Loaded, load_artifact
 from textassay.artifacts.merging import merged_classifier
 from textassay.config.runs import preparing, refuse_directory
 from textassay.console import counted, say
-from textassay.data.load import Dataset, load_dataset
+from textassay.data.load import Dataset
 from textassay.data.split import sample
 from textassay.errors import DataError, GateError, UsageError
 from textassay.evaluation.contenders import Contender, load_contender
 from textassay.evaluation.evaluate import evaluate, stamped_figures
 from textassay.evaluation.markdown import plain_markdown
-from textassay.evaluation.stored_run import StoredRun
+from textassay.evaluation.stored_run import StoredRun, read_rows_of
 from textassay.files import replacing, sha256_file, write_json, write_text
 from textassay.models.device import find_device
 from textassay.models.pruning import Sizes, keep_heads, keep_units, sizes_of
@@ -148,7 +148,7 @@ def open_original(request: Request) -> Original:
             f"{folder}: stands in no run (config.yaml is not beside it), so the rows to measure on "
             "and to train on are not known; name a run."
         )
-    dataset = load_dataset(run.data)
+    dataset = read_rows_of(run, contender.fingerprint)
     if contender.fingerprint != dataset.whole_fingerprint():
         raise DataError(
             f"{dataset.name}: is not what {folder} was trained on (its fingerprint differs), so "
