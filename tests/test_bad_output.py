@@ -115,6 +115,29 @@ def test_a_full_disk_is_refused(train: Command, mounted: Any) -> None:
     assert os.listdir("mnt") == ["full"]  # noqa: PTH208
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_while_training_is_named_and_the_run_goes_on(
+    model: Path, mounted: Any
+) -> None:
+    """torch's writer says "unexpected pos 166592 vs 166480" of a full disk."""
+    rows = "".join(f"text {word} {number},{word}\n" for number in range(40) for word in "ab")
+    write_all({"data.csv": "text,label\n" + rows})
+    folder = mounted("-t", "tmpfs", "-o", "size=280k", "tmpfs")
+    flags = ["--max_steps", "2", "--eval_strategy", "steps", "--eval_steps", "1", "--save_strategy",
+             "steps", "--save_steps", "1", "--baselines", "false", "--bootstrap_samples", "100",
+             "--allow_unlearned", "--output_dir", "mnt/out"]  # fmt: skip
+    arguments = with_defaults((*DATA.split(), *flags), model)
+    full = _process("train_full", *arguments)
+    assert full.returncode == 1, full.stderr
+    assert "Traceback" not in full.stderr and "unexpected pos" not in full.stderr
+    *_, said = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
+    assert "mnt/out/checkpoint-1: cannot be written (no space left" in said and len(said) < 600
+    assert {path.name for path in (folder / "out").iterdir()} == {"config.yaml", "provenance.json"}
+    subprocess.run(["mount", "-o", "remount,size=30m", str(folder)], check=True)
+    assert _process("train_full", *arguments).returncode == 0
+    assert (folder / "out" / "finished.json").is_file()
+
+
 def _finished_run(model: Path, learning_rate: str) -> None:
     """What a run with this learning rate leaves in `out`, as far as the next one looks at it."""
     settings = {

@@ -357,10 +357,19 @@ def _reporting_full_disk(checkpoint: Path) -> Iterator[None]:
             raise
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise TextassayError(
-            f"{checkpoint}: cannot be written ({first_line(error)[:200]}); free space, or let the "
+            f"{checkpoint}: cannot be written ({_why_unwritten(error)}); free space, or let the "
             "run go on elsewhere: copy its directory and name that with --output_dir. The same "
             "command goes on from the checkpoint before."
         ) from None
+
+
+def _why_unwritten(error: Exception) -> str:
+    """The system's word; torch, whose writer knows none, says at which byte it stood."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if isinstance(error, RuntimeError):
+        return "no space left on the device, or none that you may use"
+    return first_line(error)[:200]
 
 
 def _own_numbers(parameter: Any) -> torch.Tensor:
