@@ -46,8 +46,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(folder: Path) -> dict[str, str]:
     """A clean one, in which `python` is forked."""
     forked = fork_server.python()
+    programs = folder / "bin"
+    if not programs.is_dir():  # as pip would write it into an environment
+        programs.mkdir()
+        command = programs / "textassay"
+        command.write_text('#!/bin/sh\nexec python -m textassay "$@"\n')
+        command.chmod(0o755)
     return {
-        "PATH": f"{Path(forked).parent}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{Path(forked).parent}:{os.environ['PATH']}",
         "HOME": str(folder), "TEXTASSAY_PYTHON": forked, "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1", ALLOW_UNLEARNED: "true",
     }  # fmt: skip
@@ -124,7 +130,7 @@ def test_from_python_and_with_onnx_runtime_alone(shipped: Path, wanted: dict[str
 @pytest.fixture(scope="module")
 def server(shipped: Path) -> Iterator[str]:
     """The page's server, on the page's port; it ends well when it is told to."""
-    command = next(block for block in blocks("bash") if "scripts/serve.py" in block)
+    command = next(block for block in blocks("bash") if "textassay serve" in block)
     process = subprocess.Popen(
         ["bash", "-c", f"exec {command}"], cwd=shipped, env=environment(shipped),
         stderr=subprocess.PIPE, text=True,

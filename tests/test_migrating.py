@@ -23,6 +23,7 @@ from tests.test_docs import ROOT, rows
 
 from textassay import console
 from textassay.artifacts.hallmark import verify
+from textassay.commands.group import NAMES
 from textassay.files import read_json
 from textassay.training import batch
 
@@ -30,7 +31,7 @@ PAGE = ROOT / "docs" / "migrating.md"
 SYSTEMS = ["emotion trainer", "Weibo", "LLM classification", "Qwen", "Yelp stars"]
 STEPS = 2
 # What the shell scripts start.
-SHELL = {"train.sh": "train_batch.py", "eval.sh": "evaluate.py"}
+SHELL = {"train.sh": "train_batch", "eval.sh": "evaluate"}
 # Not on the page: what makes a run small. The environment ranks above a job and below a flag.
 SMALL = {
     "TEXTASSAY_TRAINING__MAX_STEPS": str(STEPS),
@@ -64,18 +65,19 @@ def commands(system: str) -> list[str]:
 def test_the_page_has_every_job_and_every_script_that_exists() -> None:
     text = " ".join(command for system in SYSTEMS for command in commands(system))
     named = set(re.findall(r"[\w./]+\.(?:yaml|py|sh)", text))
-    scripts = {"clean.py", "compare.py", "train_full.py", "train_lora.py"}
-    assert {f"scripts/{name}" for name in scripts} | {"train.sh", "eval.sh"} <= named
+    assert {"train.sh", "eval.sh"} <= named
     assert all((ROOT / name).is_file() for name in named)
+    called = set(re.findall(r"textassay (\S+)", text))
+    assert {"clean", "compare", "train-full", "train-lora"} <= called <= set(NAMES)
     assert sum(len(commands(system)) for system in SYSTEMS) == 22
 
 
 @pytest.fixture
 def carry_out(monkeypatch: pytest.MonkeyPatch, verified_here: None) -> Callable[[str], str]:
-    """carry_out(command): what it printed. Its scripts run in this process, which has torch."""
+    """carry_out(command): what it printed. It runs in this process, which has torch."""
 
     def call(*tokens: str) -> Any:
-        name = Path(SHELL.get(tokens[0], tokens[0])).stem
+        name = SHELL.get(tokens[0], tokens[0]).replace("-", "_")
         main: click.Command = importlib.import_module(f"textassay.commands.{name}").main
         console.out.cache_clear()
         console.err.cache_clear()
@@ -88,7 +90,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch, verified_here: None) -> Callable[
         if arguments[0] != sys.executable or "textassay.training.launch" in arguments:
             return start(arguments, **options)
         assert arguments[1:3] == ["-P", "-m"]
-        result = call(f"{arguments[3].rpartition('.')[2]}.py", *arguments[4:])
+        result = call(arguments[3].rpartition(".")[2], *arguments[4:])
         assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
         return subprocess.CompletedProcess(arguments, 0, result.stdout, result.stderr)
 
@@ -97,7 +99,7 @@ def carry_out(monkeypatch: pytest.MonkeyPatch, verified_here: None) -> Callable[
 
     def run(command: str) -> str:
         program, *tokens = shlex.split(command)
-        assert program == ("bash" if tokens[0] in SHELL else "python")
+        assert program == ("bash" if tokens[0] in SHELL else "textassay")
         result = call(*tokens)
         assert result.exit_code == 0, f"{command}: {result.output} {result.exception!r}"
         return str(result.output)

@@ -309,7 +309,7 @@ def test_a_job_for_another_launcher_is_refused_with_the_right_script(write):
     job = write("my.yaml", "launcher: full")
     message = refusal(job_file=job, launcher="lora")
     assert message.startswith(str(job))
-    assert "scripts/train_full.py" in message
+    assert "textassay train-full" in message
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def run(commands: str) -> str:
         if words[:2] == ["python", "-c"]:
             exec(words[2], {})
             continue
-        assert words[:2] == ["python", "scripts/plan.py"], words
+        assert words[:2] == ["textassay", "plan"], words
         done = script("plan")(*words[2:])
         assert done.exit_code == 0, done.stderr
         said += done.stdout + done.stderr

@@ -31,7 +31,7 @@ MASKS: dict[str, Any] = {**INTEGERS, "tensor(float)": np.float32, "tensor(float1
 INPUTS = {"input_ids": INTEGERS, "attention_mask": MASKS, "token_type_ids": INTEGERS,
           "position_ids": INTEGERS}  # fmt: skip
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
-ANEW = "export the classifier anew (scripts/export.py, or Optimum with --task text-classification)"
+ANEW = "export the classifier anew (textassay export, or Optimum with --task text-classification)"
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def _apply_launcher(given: dict[str, Setting], launcher: str | None) -> None:
     elif named and named.value != launcher:
         raise UsageError(
             f"{named.source}: is a job for the {named.value} launcher; "
-            f"run scripts/train_{named.value}.py or `bash train.sh {named.source}`."
+            f"run `textassay train-{named.value}` or `bash train.sh {named.source}`."
         )
     if launcher:
         given["launcher"] = Setting("launcher", launcher, named.source if named else "script")

@@ -49,7 +49,7 @@ With ONNX Runtime alone:
 
 {ask}
 
-`hallmark.json` says what these files are made of; `python scripts/verify.py DIR` holds them to it.
+`hallmark.json` says what these files are made of; `textassay verify DIR` holds them to it.
 The licences of the base model and of the data apply.
 """
 

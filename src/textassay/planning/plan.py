@@ -1,4 +1,4 @@
-"""From a job to its plan: what `scripts/plan.py` prints."""
+"""From a job to its plan: what `textassay plan` prints."""
 
 import re
 import shlex

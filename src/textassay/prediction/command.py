@@ -1,4 +1,4 @@
-"""The steps of `scripts/predict.py`: what can be refused is refused before the model is loaded."""
+"""The steps of `textassay predict`: what can be refused is refused before the model is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -113,7 +113,7 @@ def _of_run(run: Path, place: str, others: Sequence[str] = ()) -> Path:
             f"{run}: has no model/ yet; carry the run out to its end, or name a directory that can "
             "predict."
         )
-    make = f"python scripts/export.py {run} --to {place}"
+    make = f"textassay export {run} --to {place}"
     raise UsageError(
         f"{run}: has no {place}/ (there is {', '.join(there)}); make it with `{make}`."
     )

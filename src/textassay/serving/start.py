@@ -1,4 +1,4 @@
-"""The steps of `scripts/serve.py`."""
+"""The steps of `textassay serve`."""
 
 import resource
 

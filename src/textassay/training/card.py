@@ -59,7 +59,7 @@ classifier = Classifier.load("path/to/this/directory")
 print(classifier.predict(["a text"]))
 ```
 
-`hallmark.json` says what these files are made of; `python scripts/verify.py DIR` holds them to it.
+`hallmark.json` says what these files are made of; `textassay verify DIR` holds them to it.
 """
 
 

@@ -144,7 +144,7 @@ def refuse_lonely_launcher(launcher: str) -> None:
     if world_size() > 1 and launcher != "deepspeed":
         raise UsageError(
             f"the launcher {launcher} is one process, and {world_size()} were started; use "
-            "scripts/train_deepspeed.py, or start one."
+            "`textassay train-deepspeed`, or start one."
         )
 
 

@@ -195,7 +195,7 @@ def _examine_base_model(folder: Path, diagnosis: Diagnosis) -> None:
     open_tokenizer(folder, diagnosis)
     diagnosis.note(
         "config.json: is of a base model without a classification head, which predicts no labels.",
-        "Name it with --model_name_or_path of scripts/train_lora.py or scripts/train_full.py.",
+        "Name it with --model_name_or_path of textassay train-lora or textassay train-full.",
     )
 
 

@@ -181,7 +181,7 @@ def _examine_shapes(stored: dict[str, Stored], diagnosis: Diagnosis) -> bool:
         diagnosis.wrong(
             f"{file.name}: the tensor {several(names)} has no elements, shape "
             f"{list(stored[names[0]].shape)}; it was saved without gathering what ZeRO-3 had cut.",
-            "Take them from the ZeRO checkpoint with scripts/consolidate.py, or train again.",
+            "Take them from the ZeRO checkpoint with textassay consolidate, or train again.",
         )
     return not empty
 

@@ -79,7 +79,7 @@ def _examine_beside(folder: Path, diagnosis: Diagnosis) -> None:
             diagnosis.wrong(
                 f"{file.name}: the tensor {several(empty)} has no elements; it was saved without "
                 "gathering what ZeRO-3 had cut.",
-                "Delete the file; the weights are in the states: scripts/consolidate.py.",
+                "Delete the file; the weights are in the states: textassay consolidate.",
             )
 
 
