@@ -1,5 +1,6 @@
 """What the CPU can do, and what malloc keeps. No torch."""
 
+import ctypes
 from typing import Any
 
 # glibc's names for mallopt.
@@ -24,6 +25,13 @@ def int8_flags() -> list[str]:
     """Those of the CPU's flags that decide how INT8 is computed."""
     found = cpu_flags()
     return [flag for flag in INT8_FLAGS if flag in found]
+
+
+def return_freed_memory() -> None:
+    """Let glibc give the kernel what was freed; other libraries do so by themselves, or not."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def keep_freed_memory(libc: Any) -> None:

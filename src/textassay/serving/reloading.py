@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from textassay.errors import TextassayError, first_line
+from textassay.models.processor import return_freed_memory
 from textassay.serving.logs import log
 from textassay.serving.models import ServedModel, load_models
 from textassay.serving.places import Place, find_places
@@ -62,6 +63,7 @@ class Reloader:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
+        return_freed_memory()
 
 
 def reload_when_asked(asked: threading.Event, reloader: Reloader, service: Service) -> None:

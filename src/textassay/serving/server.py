@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from textassay.errors import TextassayError, UsageError
+from textassay.models.processor import return_freed_memory
 from textassay.serving.app import build_app
 from textassay.serving.connections import Config, Connections
 from textassay.serving.hangups import Hangups
@@ -97,6 +98,7 @@ def serve_until(
     # What is loaded stays: the collector need not look through it again and again.
     gc.collect()
     gc.freeze()
+    return_freed_memory()
     connections = Connections(settings.limits, metrics)
     config = Config(
         build_app(service),
