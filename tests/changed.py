@@ -25,6 +25,7 @@ PACKAGE = "textassay"
 SECONDS = 75 * (os.cpu_count() or 1)
 # Named by nobody, but what everything runs under.
 BASIS = {"tests/conftest.py", "pyproject.toml", "constraints.txt"}
+BASIS |= {str(path.relative_to(ROOT)) for path in (ROOT / "locks").glob("*.txt")}
 
 
 def changed_files(base: str | None) -> list[str]:

