@@ -72,7 +72,9 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
 COPY --from=project /opt/textassay /opt/textassay
 # The paths of the guides hold in /work too, and a folder of the caller may take the place of any.
 RUN cp -rs /opt/textassay/jobs /opt/textassay/data /opt/textassay/scripts \
-    /opt/textassay/train.sh /opt/textassay/eval.sh /work/
+    /opt/textassay/train.sh /opt/textassay/eval.sh /work/ \
+    && printf '#!/bin/sh\nexec /opt/venv/bin/python -P -m textassay "$@"\n' > /opt/venv/bin/textassay \
+    && chmod 755 /opt/venv/bin/textassay
 # USER is for libraries that ask for a name: a user given by number has none.
 ENV PATH=/opt/venv/bin:${PATH} LANG=C.UTF-8 HOME=/cache USER=textassay HF_HOME=/cache/huggingface \
     TEXTASSAY_HOME=/opt/textassay TEXTASSAY_CACHE=/cache/textassay \

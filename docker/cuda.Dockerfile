@@ -67,7 +67,9 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 COPY --from=project /opt/textassay /opt/textassay
 RUN cp -rs /opt/textassay/jobs /opt/textassay/data /opt/textassay/scripts \
-    /opt/textassay/train.sh /opt/textassay/eval.sh /work/
+    /opt/textassay/train.sh /opt/textassay/eval.sh /work/ \
+    && printf '#!/bin/sh\nexec /opt/venv/bin/python -P -m textassay "$@"\n' > /opt/venv/bin/textassay \
+    && chmod 755 /opt/venv/bin/textassay
 ENV PATH=/opt/venv/bin:${PATH} LANG=C.UTF-8 HOME=/cache USER=textassay HF_HOME=/cache/huggingface \
     TEXTASSAY_HOME=/opt/textassay TEXTASSAY_CACHE=/cache/textassay \
     TEXTASSAY_PYTHON=/opt/venv/bin/python \
