@@ -2,14 +2,16 @@
 
 python benchmarks/method_defaults.py FILE --real_data DIR [--ways 'lora;full'] [--data 'sst2;r8']
 python benchmarks/method_defaults.py FILE --table
+python benchmarks/method_defaults.py FILE --compare
 
 Each run is the command that a user gives (scripts/train_lora.py and its siblings) on MiniLM, with
 the data, `--method` and what PEFT demands for it, and nothing else. Each adds one line of JSON to
 FILE; a run whose line is there is not repeated, so that the benchmark can be stopped and started.
 --table prints what FILE holds as Markdown.
 
-With --rates learning rates are compared instead, on the validation rows alone: the line then holds
-no test score.
+With --rates each way is run with other learning rates. --compare prints them with their scores on
+the validation rows, which alone may choose a default; --table shows the test scores of the defaults
+only, also where a rate was named that is the default by now.
 """
 
 import json
@@ -23,6 +25,7 @@ import click
 import yaml
 from common import machine
 
+from textassay.config.rates import DEFAULT_RATES
 from textassay.config.schema import METHODS
 from textassay.files import project_root, read_json
 from textassay.interpreter import python_command
@@ -70,8 +73,11 @@ def run_once(way: str, flags: dict[str, str], folder: Path) -> Line:
         python_command(str(script), *(f"--{name}={value}" for name, value in given.items())),
         capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
-    if done.returncode not in (0, 3) or not (folder / "finished.json").is_file():
-        return {"exit": done.returncode, "error": (done.stderr or done.stdout).strip()[-600:]}
+    said = (done.stderr or done.stdout).strip()
+    if done.returncode == 2:
+        return {"exit": 2, "error": said[-600:]}
+    if done.returncode not in (0, 3):
+        raise click.ClickException(f"{way}: exit code {done.returncode}: {said[-2000:]}")
     if launcher == "deepspeed":
         evaluator = python_command(str(project_root() / "scripts" / "evaluate.py"), str(folder))
         subprocess.run(evaluator, check=True, capture_output=True)
@@ -126,30 +132,44 @@ def measure(file: Path, asked: Line, flags: dict[str, str]) -> None:
 
 
 def table(lines: list[Line]) -> str:
-    """The defaults' lines in Markdown, a way a row."""
-    rows = ["| way | learning rate | data | training rows, steps | learned | validation macro-F1 "
-            "| test macro-F1 | TF-IDF, majority | against TF-IDF |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    order = list(WAYS)
-    for line in sorted(lines, key=lambda line: (order.index(line["way"]), line["data"])):
-        if line["rate"]:
-            continue
-        rows.append(f"| {line['way']} | {describe(line)} |")
-    return "\n".join(rows)
+    """What the defaults reached, in Markdown, data set by data set."""
+    rows = ["| data, training rows | method | learning rate | learned | validation macro-F1 "
+            "| test macro-F1 | against TF-IDF |",
+            "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    return "\n".join(rows + [describe(line) for line in in_order(lines) if is_default(line)])
+
+
+def in_order(lines: list[Line]) -> list[Line]:
+    """By data set, rows and way, without what was refused."""
+    data, ways = list(DATA), list(WAYS)
+    return sorted((line for line in lines if "error" not in line), key=lambda line: (
+        data.index(line["data"]), -line["rows"]["train"], ways.index(line["way"]),
+        line["learning_rate"]))  # fmt: skip
+
+
+def is_default(line: Line) -> bool:
+    """Whether it ran at its method's default learning rate of now."""
+    launcher, flags = WAYS[line["way"]]
+    rate: float = line["learning_rate"]
+    return rate == DEFAULT_RATES[flags.get("method", launcher)]
 
 
 def describe(line: Line) -> str:
-    """The cells of one line behind its way."""
-    if "error" in line:
-        return f" | {line['data']} | | {line['error'].splitlines()[-1][:120]} | | | | "
-    low, high = line["ahead"][1:]
+    """The row of one line."""
+    gain, low, high = line["ahead"]
     verdict = "better" if low > 0 else "worse" if high < 0 else "no detectable difference"
-    test = "{:.3f} [{:.3f}, {:.3f}]".format(*line["test"])
+    score, lowest, highest = line["test"]
     return (
-        f"{line['learning_rate']:g} | {line['data']} | {line['rows']['train']:,}, {line['steps']} "
-        f"| {line['learned']} | {line['validation']:.3f} | {test} "
-        f"| {line['tfidf']:.3f}, {line['majority']:.3f} | {verdict} ({line['ahead'][0]:+.3f})"
+        f"| {line['data']}, {line['rows']['train']:,} | {line['way']} | {line['learning_rate']:g} "
+        f"| {line['learned']} | {line['validation']:.3f} "
+        f"| {score:.3f} [{lowest:.3f}, {highest:.3f}] | {verdict} ({gain:+.3f}) |"
     )
+
+
+def comparison(lines: list[Line]) -> str:
+    """Every rate that was tried, with its validation score."""
+    return "\n".join(f"{line['data']:<14} {line['way']:<16} {line['learning_rate']:<8g} "
+                     f"{line['validation']:.3f}" for line in in_order(lines))  # fmt: skip
 
 
 def split_list(context: click.Context, option: click.Parameter, value: str) -> list[str]:
@@ -163,8 +183,11 @@ def split_list(context: click.Context, option: click.Parameter, value: str) -> l
 @click.option("--ways", default=";".join(WAYS), callback=split_list, help="separated by ;")
 @click.option("--data", default="sentiment5_en", callback=split_list, help="separated by ;")
 @click.option("--max_samples", type=int, help="at most so many rows of each split")
-@click.option("--rates", default="", callback=split_list, help="compared on the validation rows")
-@click.option("--table", "shown", is_flag=True, help="print what FILE holds")
+@click.option(
+    "--rates", default="", callback=split_list, help="learning rates instead of the default"
+)
+@click.option("--table", "shown", flag_value="table", help="print what FILE holds")
+@click.option("--compare", "shown", flag_value="compare", help="print rates and validation scores")
 def main(
     file: Path,
     real_data: Path | None,
@@ -172,11 +195,11 @@ def main(
     data: list[str],
     max_samples: int | None,
     rates: list[str],
-    shown: bool,
+    shown: str | None,
 ) -> None:
     """Run what FILE has no line for, or show its lines."""
     if shown:
-        print(table(read_lines(file)))
+        print((table if shown == "table" else comparison)(read_lines(file)))
         return
     if unknown := (set(ways) - WAYS.keys()) | (set(data) - DATA.keys()):
         raise click.UsageError(f"unknown: {', '.join(unknown)}; known are {'; '.join(WAYS)}")

@@ -13,7 +13,7 @@ from textassay.config.dotenv import read_env_file
 from textassay.config.flag_table import FLAGS
 from textassay.config.flags import ALIASES, PRECISION_FLAGS, run_options
 from textassay.config.load import resolve_job
-from textassay.config.rates import METHODS_BY_RATE
+from textassay.config.rates import DEFAULT_RATES, METHODS_BY_RATE
 from textassay.config.schema import SECTIONS, Job
 from textassay.config.trainer_fields import ELSEWHERE, FIXED
 from textassay.console import INTERRUPTED
@@ -128,6 +128,16 @@ def test_the_learning_rate_of_every_method_stands_on_the_page() -> None:
     documented = {float(spans[0]): tuple(CODE.findall(cells[1]))
                   for spans, cells in rows(section_of_page("learning_rate")) if spans}  # fmt: skip
     assert documented == METHODS_BY_RATE
+
+
+def test_results_of_defaults_are_those_of_the_learning_rates_of_now() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    part = text.split("\n## Defaults\n")[1].split("\n## ")[0]
+    measured = [cells for _, cells in rows(part) if len(cells) == 7 and cells[3] in ("yes", "no")]
+    assert len(measured) > 10
+    for cells in measured:
+        method = cells[1].partition(",")[0]
+        assert float(cells[2]) == DEFAULT_RATES[method], cells
 
 
 def test_every_flag_that_help_shows_stands_on_the_page() -> None:

@@ -17,8 +17,9 @@ METHODS_BY_RATE: dict[float, tuple[str, ...]] = {
     ),
     1e-2: (
         "adamss", "beft", "c3a", "fourierft", "ia3", "ln_tuning", "lokr", "prefix_tuning",
-        "prompt_tuning", "psoft", "pvera", "road", "supertuning", "tinylora", "unilora", "vblora",
+        "psoft", "pvera", "road", "supertuning", "tinylora", "unilora", "vblora",
         "vera", "waveft",
     ),
+    5e-2: ("prompt_tuning",),
 }  # fmt: skip
 DEFAULT_RATES = {name: rate for rate, names in METHODS_BY_RATE.items() for name in names}
