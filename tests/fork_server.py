@@ -79,7 +79,7 @@ LIKE_THE_SERVER = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 PREFIXES = ("PYTHON", "HF_", "TRANSFORMERS_", "DS_", "ACCELERATE_", "GOMP_", "OMP_", "CUDA_", "MPL")
 # Of these prefixes, but heeded by a forked process as by any, or of no effect.
 HARMLESS = ("PYTHON", "PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "HF_HOME")
-SET_BY_THE_SERVER = (("DS_ACCELERATOR", "cpu"),)
+SET_BY_THE_SERVER = (("DS_ACCELERATOR", "cpu"), ("ARROW_DEFAULT_MEMORY_POOL", "system"))
 SECONDS_TO_START = 120
 IMPORTED = (
     "torch", "transformers", "transformers.trainer", "accelerate", "datasets", "sklearn.pipeline",

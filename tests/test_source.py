@@ -38,7 +38,7 @@ def test_no_model_brings_code_of_its_own() -> None:
             said = {word.arg: ast.unparse(word.value) for word in call.keywords}
             assert said.get("trust_remote_code") == "False", f"{path}:{call.lineno}"
             checked += 1
-    assert checked > 8
+    assert checked > 4
 
 
 @pytest.mark.parametrize("method", ["broadcast_object_list", "all_gather_object", "gather_object"])
@@ -46,14 +46,11 @@ def test_processes_exchange_tensors_and_no_pickles(method: str) -> None:
     assert [str(path) for path in FILES if calls(path, method)] == []
 
 
-def test_torch_loads_weights_and_nothing_else() -> None:
-    """`torch.load` unpickles, which runs whatever a file says, unless it is told not to."""
-    loads = [(path, call) for path in FILES for call in calls(path, "load")
-             if ast.unparse(call.func) == "torch.load"]  # fmt: skip
+def test_nothing_is_unpickled() -> None:
+    """Files of torch are read by models/pickled.py, which runs nothing and makes nothing large."""
+    loads = [(path, ast.unparse(call.func)) for path in FILES for call in calls(path, "load")]
     assert len(loads) >= 3
-    for path, call in loads:
-        said = {word.arg: ast.unparse(word.value) for word in call.keywords}
-        assert said.get("weights_only") == "True", f"{path}:{call.lineno}"
+    assert not [path for path, name in loads if name in ("torch.load", "pickle.load")]
 
 
 def test_a_library_that_loads_a_model_itself_does_not_ask_whether_to_run_its_code(

@@ -19,6 +19,7 @@ import click
 
 from textassay.errors import TextassayError, UsageError, visible, without_colours
 from textassay.masking import mask
+from textassay.memory import choose_allocator
 from textassay.stopping import undisturbed
 from textassay.threads import settle_threads
 
@@ -153,6 +154,7 @@ def reports_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         _quiet_imports()
         guard_terminal()
         settle_threads()
+        choose_allocator()
         try:
             refuse_other_checkout(Path(sys.argv[0]), Path(__file__).parents[2])
             return function(*args, **kwargs)

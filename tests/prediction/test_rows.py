@@ -52,8 +52,7 @@ def test_a_window_ends_where_its_texts_get_long(tmp_path, monkeypatch):
     for suffix in FORMATS:
         path = write_table(tmp_path / f"a.{suffix}", {"text": ["x" * 400] * 200})
         sizes = [len(window.rows) for window in open_source(path).windows()]
-        limit = rows.PARQUET_ROWS if suffix == "parquet" else 3
-        assert sum(sizes) == 200 and max(sizes) == limit, suffix
+        assert sum(sizes) == 200 and max(sizes) == 3, suffix
 
 
 BAD = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from safetensors import SafetensorError
 
 from textassay.artifacts.fitting import AdapterKeys, StoredTensors, adapter_keys, adapter_misfits
 from textassay.artifacts.hallmark import read_hallmark, refuse_other_base
@@ -19,11 +19,14 @@ from textassay.links import refuse_links
 from textassay.models.classifier import (
     count_vocabulary,
     has_vocabulary,
+    load_config,
     load_tokenizer,
     load_weights,
     skeleton,
 )
 from textassay.models.heads import output_layer
+from textassay.models.pickled import BROKEN, why_unread
+from textassay.models.proportion import refuse_larger, stored_shapes
 from textassay.models.quantization import (
     STORED_QUANTIZATION,
     dequantized,
@@ -73,7 +76,9 @@ def open_adapter(folder: Path, base: str | None) -> OpenedAdapter:
             "with it (label_mapping.json is there); copy it from where the adapter was made."
         )
     config = read_config(folder if has_config else source.path)
-    knows_labels = has_config or not _count_labels_of_head(config, stored)
+    held = [*stored_shapes(source.path), *stored.shapes.values()]
+    with refuse_larger(f"{folder}: config.json", held):
+        knows_labels = has_config or not _count_labels_of_head(config, stored)
     quantization_beside(config, read_json(source.path / "config.json"))
     return OpenedAdapter(folder, adapter, source, config, stored, knows_labels)
 
@@ -96,8 +101,10 @@ def read_config(folder: Path) -> Any:
     No code of the directory's own is run.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = load_config(folder)
         dict(config.label2id or {})  # not checked when it is read
+    except TextassayError:
+        raise
     except Exception as error:  # each architecture checks its config in its own way
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:240]
         raise GateError(
@@ -137,7 +144,7 @@ def _find_by_hash(name: str, stamped: str) -> Source | None:
 
 
 def stored_tensors(file: Path) -> StoredTensors:
-    """Names and shapes in a safetensors file, or in a pickle read by torch's weights-only loader.
+    """Names and shapes in a safetensors file, or in a pickle, of which nothing is run.
 
     GateError where it cannot be read, or holds more than tensors.
     """
@@ -145,11 +152,13 @@ def stored_tensors(file: Path) -> StoredTensors:
         shapes = shapes_in(file)
     except FileNotFoundError:
         raise GateError(f"{file}: is missing; there are no weights.") from None
-    except Exception as error:  # of torch's unpickler, of any class
+    except SafetensorError as error:
         raise GateError(
-            f"{file}: cannot be read; it is cut off, or holds more than tensors "
+            f"{file}: cannot be read; it is cut off, or no safetensors file "
             f"({first_line(error)[:160]})."
         ) from None
+    except BROKEN as error:
+        raise GateError(f"{file}: {why_unread(error)}.") from None
     return StoredTensors(shapes, dict.fromkeys(shapes, file.name))
 
 
@@ -204,7 +213,8 @@ def load_adapter(opened: OpenedAdapter, tokenizer: Any, dequantize: bool = False
     if dequantize and is_quantized(model):
         model = dequantized(model, skeleton(_with_settings(opened.config)))
     try:
-        wrapped = peft.PeftModel.from_pretrained(model, folder)
+        with refuse_larger(f"{folder}: {ADAPTER_CONFIG}", [*opened.stored.shapes.values()]):
+            wrapped = peft.PeftModel.from_pretrained(model, folder)
     except KeyError as error:
         raise GateError(f"{folder}: the adapter has no {error.args[0]}; it is not whole.") from None
     except TextassayError:

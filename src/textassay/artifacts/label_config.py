@@ -10,6 +10,8 @@ from typing import Any
 SINGLE_LABEL = "single_label_classification"
 # transformers leaves two labels without names out of the file.
 DEFAULT_LABELS = 2
+# A number of a few digits would become a list of so many names.
+MOST_LABELS = 100_000
 
 
 def label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -20,6 +22,8 @@ def label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     by_id = config.get("id2label")
     if by_id is None:
         count = config.get("num_labels") or DEFAULT_LABELS
+        if int(count) > MOST_LABELS:
+            raise ValueError(f"num_labels is {int(count):,}, and none of them has a name")
         return tuple(f"LABEL_{index}" for index in range(int(count)))
     if not isinstance(by_id, Mapping):
         raise ValueError(f"id2label is {by_id!r} and no object")

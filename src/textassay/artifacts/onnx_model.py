@@ -123,7 +123,10 @@ class OnnxModel:
         `device` is where other artifacts compute; a session stays where it was opened.
         """
         self.refuse_unknown_tokens(input_ids)
-        return run_batches(self._session, input_ids, self._feed, batch_size, self._pool)
+        try:
+            return run_batches(self._session, input_ids, self._feed, batch_size, self._pool)
+        except GateError as error:
+            raise GateError(f"{self.file}: {error}") from None
 
     def _find_feed(self, company: Company) -> Feed:
         if not self.settings.is_foreign:
@@ -137,10 +140,7 @@ class OnnxModel:
 
     def _try_it(self) -> None:
         """Answer two short texts. GateError where somebody else's graph cannot."""
-        try:
-            logits = self.logits(self.ids([".", "."]))
-        except GateError as error:
-            raise GateError(f"{self.file}: {error}") from None
+        logits = self.logits(self.ids([".", "."]))
         refuse_shape(self.file, logits.shape, len(self.labels))
 
 

@@ -1,7 +1,8 @@
 """A session of ONNX Runtime, and the logits that it computes for token ids."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,17 @@ import numpy as np
 from textassay.artifacts.onnx_files import DATA_SUFFIX
 from textassay.console import counted
 from textassay.errors import GateError, UsageError, first_line
+from textassay.memory import limited_memory, room_for
 
 LOGITS = "logits"
 # So many tokens, padding included, are computed at once: more does not fit into the CPU's caches.
 TOKENS_AT_ONCE = 512
 # ONNX Runtime would put these back together to a kernel that is slower on CPUs than its parts.
 SLOWER_FUSIONS = ["SkipLayerNormFusion", "EmbedLayerNormFusion"]
+# Opening a graph makes copies of its numbers: as read, as they are held, as a kernel wants them.
+GROWTH_OF_GRAPH = 8
+# What a layer takes for a pair of tokens of one text: 64 heads, a few times.
+BYTES_OF_PAIR = 1024
 
 
 class Feed(Protocol):
@@ -96,6 +102,8 @@ def _run(
     rows = [input_ids[number] for number in numbers]
     try:
         logits: np.ndarray = session.run([LOGITS], feed(rows))[0]
+    except GateError:
+        raise
     except Exception as error:  # the library's classes are not public
         longest = max(len(row) for row in rows)
         raise GateError(
@@ -103,6 +111,48 @@ def _run(
             f"({first_line(error)[:300]}); export the classifier anew."
         ) from None
     return logits
+
+
+class BoundedSession:
+    """A session of ONNX Runtime whose runs take memory in proportion to the graph and the texts."""
+
+    def __init__(self, session: Any, size: int, device: str) -> None:
+        self._session, self._size, self._device = session, size, device
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a session knows: its inputs, its outputs, its metadata."""
+        return getattr(self._session, name)
+
+    def run(self, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> Any:
+        """The named outputs. GateError where the graph wants memory out of proportion."""
+        rows, length = next(iter(inputs.values())).shape
+        room = room_for(self._size, growth=1) + BYTES_OF_PAIR * rows * length**2
+        try:
+            with _limited(room, self._device):
+                return self._session.run(names, inputs)
+        except Exception as error:  # the library's classes are not public
+            if not _asks_for_memory(error):
+                raise
+            raise GateError(
+                f"the ONNX graph wants more than {room / 1e6:,.0f} MB of memory for "
+                f"{counted(rows, 'text')} of {counted(length, 'token')}, out of proportion to its "
+                f"{counted(self._size, 'byte')}; export the classifier anew."
+            ) from None
+
+
+def _limited(room: int, device: str) -> AbstractContextManager[None]:
+    """A block with so much memory; CUDA maps memory of its own, without bounds."""
+    return nullcontext() if device == "cuda" else limited_memory(room)
+
+
+def _asks_for_memory(error: Exception) -> bool:
+    """Whether ONNX Runtime says that it got no memory."""
+    return any(words in str(error) for words in ("Failed to allocate memory", "bad_alloc"))
+
+
+def _bytes_beside(file: Path) -> int:
+    """The bytes of a graph and of what lies beside it, where it may keep its numbers."""
+    return sum(path.stat().st_size for path in file.parent.iterdir() if path.is_file())
 
 
 def open_session(file: Path, device: str = "cpu") -> Any:
@@ -128,13 +178,22 @@ def open_session(file: Path, device: str = "cpu") -> Any:
                 "use --device cpu, or the torch artifact."
             )
         wanted = ["CUDAExecutionProvider", *wanted]
+    size = _bytes_beside(file)
+    room = room_for(size, GROWTH_OF_GRAPH)
     try:
-        return onnxruntime.InferenceSession(
-            str(file), options, providers=wanted, disabled_optimizers=SLOWER_FUSIONS
-        )
+        with _limited(room, device):
+            session = onnxruntime.InferenceSession(
+                str(file), options, providers=wanted, disabled_optimizers=SLOWER_FUSIONS
+            )
     except Exception as error:  # the library's classes are not public
+        if _asks_for_memory(error):
+            raise GateError(
+                f"{file}: wants more than {room / 1e6:,.0f} MB of memory to be opened, out of "
+                f"proportion to its {counted(size, 'byte')}; export the classifier anew."
+            ) from None
         raise GateError(
             f"{file}: is no ONNX file that can be run ({first_line(error)[:300]}); it is broken or "
             f"cut off, or numbers that it keeps in a file beside it ({file.name}{DATA_SUFFIX}) are "
             "missing: copy the whole directory again."
         ) from None
+    return BoundedSession(session, size, device)

@@ -20,6 +20,7 @@ from textassay.config.identity import (
     stored_inputs,
     training_settings,
 )
+from textassay.config.job_yaml import read_yaml
 from textassay.config.schema import Job
 from textassay.console import some, warn
 from textassay.errors import TextassayError, UsageError
@@ -217,7 +218,7 @@ def begin(run: Run, inputs: Values) -> None:
 def stored_config(folder: Path) -> dict[str, Any]:
     """What a directory's `config.yaml` says; {} where there is none that a run has written."""
     try:
-        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        content = read_yaml((folder / CONFIG).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) and "fingerprint" in content else {}

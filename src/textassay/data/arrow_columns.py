@@ -9,6 +9,8 @@ from textassay.files import parse_json
 
 # What `datasets` writes where a row of a ClassLabel column has no label.
 NO_CLASS = -1
+# Objects of Python take many times what Arrow does.
+AT_ONCE = 50_000
 
 
 def text_columns(table: pa.Table) -> tuple[dict[str, pa.ChunkedArray], dict[str, dict[str, int]]]:
@@ -55,9 +57,14 @@ def _text_column(
         column = column.cast(column.type.value_type)
     if names is None and (_is_text(column.type) or pa.types.is_integer(column.type)):
         return column.cast(pa.large_string()), {}
-    values = column.to_pylist()
-    array, odd = text_column(_named(value, names) for value in values)
-    return pa.chunked_array([array]), odd
+    parts: list[pa.Array] = []
+    kinds: dict[str, int] = {}
+    for start in range(0, len(column), AT_ONCE):
+        values = column.slice(start, AT_ONCE).to_pylist()
+        array, odd = text_column(_named(value, names) for value in values)
+        kinds = {kind: start + at for kind, at in odd.items()} | kinds
+        parts.append(array)
+    return pa.chunked_array(parts, pa.large_string()), kinds
 
 
 def _is_text(kind: pa.DataType) -> bool:

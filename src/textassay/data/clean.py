@@ -9,6 +9,7 @@ import pyarrow as pa
 from textassay.console import counted
 from textassay.data.cells import is_missing, why_no_text
 from textassay.data.columns import Columns
+from textassay.data.delimited import problem_of_length
 from textassay.data.label_values import DECIMAL, NO_LABEL, SEVERAL, WHOLE_NUMBER, LabelValues
 from textassay.data.read import AT_ONCE, BadRow, Rows
 from textassay.data.read import values as read_values
@@ -52,7 +53,8 @@ def usable_rows(rows: Rows, columns: Columns, labels: LabelValues) -> Usable:
     while batch := list(islice(found, AT_ONCE)):
         good = []
         for text, label, line in batch:
-            problem = why_no_text(text) if is_missing(text) else labels.problems.get(label)
+            problem = why_no_text(text) if is_missing(text) else problem_of_length(text)
+            problem = problem or labels.problems.get(label)
             if problem:
                 bad.append(BadRow(rows.file, line, problem))
             elif label in labels.unknown:

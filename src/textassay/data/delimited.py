@@ -82,6 +82,13 @@ def _checked(record: Record, width: int, dialect: Dialect) -> Record:
     return Record(record.line, fields, problem, record.end)
 
 
+def problem_of_length(text: str) -> str | None:
+    """What is wrong with a text that is longer than any text for a classifier."""
+    if len(text) <= LONGEST_FIELD:
+        return None
+    return f"has a text of {counted(len(text), 'character')}, more than {LONGEST_FIELD:,}"
+
+
 def _problem_in(fields: list[str]) -> str | None:
     for value in fields:
         if "\0" in value:

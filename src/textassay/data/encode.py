@@ -5,7 +5,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     import datasets
 
 BATCH = 1000
+# A tokenizer takes about thirty times as much.
+BYTES_AT_ONCE = 4_000_000
 # The id of a row without a label. Not -100, which the library leaves out when it counts rows.
 NO_LABEL = -1
 SCHEMA = pa.schema(
@@ -76,8 +80,7 @@ def _batches(
     table: pa.Table, tokenizer: Any, labels: LabelMap, max_length: int, prompt: Prompt | None
 ) -> Iterator[pa.RecordBatch]:
     known = labels.label2id
-    for start in range(0, len(table), BATCH):
-        part = table.slice(start, BATCH)
+    for part in _parts(table):
         ids, cut = encode_texts(part["text"].to_pylist(), tokenizer, max_length, prompt)
         names = part["label"].to_pylist()
         ids_of_labels = [NO_LABEL if name is None else known[name] for name in names]
@@ -90,6 +93,17 @@ def _batches(
             ],
             schema=SCHEMA,
         )
+
+
+def _parts(table: pa.Table) -> Iterator[pa.Table]:
+    """The rows in parts of BATCH rows, or of fewer where their texts are long."""
+    lengths = pc.binary_length(table["text"]).to_numpy()
+    start = 0
+    while start < len(table):
+        ends = np.cumsum(lengths[start : start + BATCH])
+        count = max(1, int(np.searchsorted(ends, BYTES_AT_ONCE, side="right")))
+        yield table.slice(start, count)
+        start += count
 
 
 def write_batches(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from textassay.data.arrow_columns import class_names, text_columns
 from textassay.data.cells import text_column
@@ -16,6 +15,7 @@ from textassay.data.dialect import find_dialect, unnamed_name
 from textassay.data.encoding import PARQUET, Encoding, find_encodings, refuse_packed
 from textassay.data.json_rows import find_items
 from textassay.data.options import DELIMITED, ReadOptions
+from textassay.data.proportion import in_proportion, read_parquet, refuse_many_cells
 from textassay.errors import DataError, first_line
 
 AT_ONCE = 50_000
@@ -90,7 +90,8 @@ def read_files(
         options.refuse_unused(list(paths))
     texts = [path for path in paths if path.suffix.lower() != ".parquet"]
     encodings = find_encodings(texts, options.encoding)
-    return [_read(path, options, encodings.get(path)) for path in paths]
+    with in_proportion(paths):
+        return [_read(path, options, encodings.get(path)) for path in paths]
 
 
 def read_file(path: Path, options: ReadOptions | None = None) -> Rows:
@@ -211,7 +212,9 @@ def _read_json(path: Path, options: ReadOptions, encoding: Encoding) -> Rows:
         raise DataError(f"{bad[0]}; no row of the file can be used.")
     numbers = [item.number for item in good]
     columns, kinds = {}, {}
-    for name in dict.fromkeys(name for item in good for name in item.value):
+    names = dict.fromkeys(name for item in good for name in item.value)
+    refuse_many_cells(path, len(names) * len(good))
+    for name in names:
         try:
             array, odd = text_column(item.value.get(name) for item in good)
         except UnicodeEncodeError:
@@ -226,7 +229,7 @@ def _read_json(path: Path, options: ReadOptions, encoding: Encoding) -> Rows:
 
 def _read_parquet(path: Path) -> Rows:
     try:
-        table = pq.read_table(path, memory_map=True)
+        table = read_parquet(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise unreadable_parquet(path, error) from None
     return table_rows(str(path), table)

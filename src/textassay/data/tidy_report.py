@@ -16,6 +16,7 @@ from textassay.console import out, table
 from textassay.data.cells import BYTES
 from textassay.data.formulas import escape_formula
 from textassay.data.json_rows import find_items
+from textassay.data.proportion import in_proportion, read_parquet
 from textassay.data.read import SUFFIXES, Rows, read_file, values
 from textassay.data.tidy import Tidied, Touched
 from textassay.errors import DataError, UsageError
@@ -132,7 +133,8 @@ def _as_table(tidied: Tidied) -> pa.Table:
     path = Path(tidied.rows.file)
     if path.suffix.lower() != ".parquet":
         return pa.table(tidied.columns)
-    typed = pq.read_table(path, memory_map=True).take(tidied.kept)
+    with in_proportion([path]):
+        typed = read_parquet(path).take(tidied.kept)
     for name in tidied.mended:
         at = typed.column_names.index(name)
         typed = typed.set_column(at, name, tidied.columns[name])

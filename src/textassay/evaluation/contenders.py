@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import transformers
-from transformers import AutoConfig
 
 from textassay.artifacts.hallmark import check_files, check_loaded, read_hallmark
 from textassay.artifacts.kinds import Loaded, load_artifact
@@ -28,7 +27,7 @@ from textassay.evaluation.stored_run import (
     run_around,
     training_rows,
 )
-from textassay.models.classifier import BuiltClassifier, build_classifier
+from textassay.models.classifier import BuiltClassifier, build_classifier, load_config
 from textassay.models.heads import LABEL_SCORING
 from textassay.models.source import SETTINGS_KEY, Source, find_model
 
@@ -150,7 +149,7 @@ def _what_it_is(source: Source, built: BuiltClassifier, labels: LabelMap) -> tup
         return RANDOM_HEAD, labels
     if getattr(built.model.config, SETTINGS_KEY)["head"] == LABEL_SCORING:
         return WITHOUT_HEAD, labels
-    names = AutoConfig.from_pretrained(source.path, trust_remote_code=False).id2label
+    names = load_config(source.path).id2label
     own = LabelMap(tuple(names[index] for index in range(len(names))))
     if set(own.names) == set(labels.names):
         return OWN_HEAD, own

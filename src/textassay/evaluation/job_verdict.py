@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from textassay.console import counted
+from textassay.data.proportion import in_proportion, read_parquet
 from textassay.evaluation.bootstrap import EXACT_ROWS, LabelCells
 from textassay.evaluation.evaluate import PREDICTED_BY, PREDICTIONS
 from textassay.evaluation.gains import Gain, headline_difference, judged, normal_p, swap_p
@@ -106,10 +107,11 @@ def _predictions(folders: Sequence[Path], of_baseline: str) -> list[pa.ChunkedAr
         return None
     if any(of_baseline not in pq.read_schema(path).names for path in paths):
         return None
-    first, *rest = (pq.read_table(path, columns=["text", "label", "predicted"]) for path in paths)
+    with in_proportion(paths):
+        first, *rest = (read_parquet(path, ["text", "label", "predicted"]) for path in paths)
     rows = first.select(["text", "label"])
     if any(not rows.equals(other.select(["text", "label"])) for other in rest):
         return None
-    baseline = pq.read_table(paths[0], columns=[of_baseline])[of_baseline]
+    baseline = read_parquet(paths[0], [of_baseline])[of_baseline]
     columns = [first["label"], *(table["predicted"] for table in (first, *rest)), baseline]
     return [column.cast(pa.large_string()) for column in columns]

@@ -19,6 +19,7 @@ from textassay.config.schema import ModelSection
 from textassay.console import counted
 from textassay.data.labels import LabelMap
 from textassay.data.prompt import Prompt
+from textassay.data.tokenizer_growth import refuse_growing_texts
 from textassay.errors import UsageError, first_line
 from textassay.models.heads import (
     LABEL_SCORING,
@@ -27,6 +28,7 @@ from textassay.models.heads import (
     own_forward,
 )
 from textassay.models.inputs import bind_to_mask
+from textassay.models.proportion import refuse_larger, refuse_odd_counts, stored_shapes
 from textassay.models.pruning import PRUNED
 from textassay.models.quantization import (
     STORED_QUANTIZATION,
@@ -71,6 +73,8 @@ def load_tokenizer(folder: str, max_length: int | None = None) -> Any:
     if not has_vocabulary(Path(folder)):
         # transformers would build an empty tokenizer, to which every word is unknown.
         raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json or a vocabulary).")
+    refuse_odd_counts(Path(folder))  # the library may read the config too
+    refuse_growing_texts(Path(folder) / "tokenizer.json")
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokenizer.model_max_length = _number_of_tokens(folder, tokenizer.model_max_length)
     if not tokenizer.is_fast:
@@ -102,6 +106,15 @@ def _number_of_tokens(folder: str, told: Any) -> int:
     return number
 
 
+def load_config(folder: Path, **settings: Any) -> Any:
+    """The config of a model, with these settings instead of its own. No code of its own is run.
+
+    GateError where it counts what no model has so many of; else raises what transformers raises.
+    """
+    refuse_odd_counts(folder)
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False, **settings)
+
+
 def has_vocabulary(folder: Path) -> bool:
     """Whether a tokenizer lies in a folder."""
     return any((folder / name).is_file() for name in VOCABULARIES)
@@ -124,9 +137,8 @@ def build_classifier(
     with _readable(source, "its tokenizer"):
         tokenizer = load_tokenizer(str(source.path), section.max_seq_length)
     with _readable(source, "its config.json"):
-        config = AutoConfig.from_pretrained(
+        config = load_config(
             source.path,
-            trust_remote_code=False,
             num_labels=len(labels),
             id2label=dict(enumerate(labels.names)),
             label2id=labels.label2id,
@@ -145,7 +157,8 @@ def build_classifier(
     setattr(config, SETTINGS_KEY, settings)
     with _readable(source, f"{config.model_type}, {weights[0].name}"):
         if section.load_in_4bit:
-            plain = skeleton(config)
+            with refuse_larger(f"{source.path}: config.json", stored_shapes(source.path)):
+                plain = skeleton(config)
             fresh = fresh_modules(plain, checkpoint_shapes(source.path), source.name)
             # PEFT takes the end of a path for a module's name, bitsandbytes its beginning.
             named = [n for n, _ in plain.named_modules() if n.endswith(tuple(trained_whole))]
@@ -212,16 +225,17 @@ def load_weights(folder: str, config: Any, tokenizer: Any) -> tuple[Any, dict[st
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model, info = model_class.from_pretrained(
-            folder,
-            config=config,
-            dtype="float32",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            weights_only=True,
-            trust_remote_code=False,
-            **arguments,
-        )
+        with refuse_larger(f"{folder}: config.json", stored_shapes(Path(folder))):
+            model, info = model_class.from_pretrained(
+                folder,
+                config=config,
+                dtype="float32",
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                weights_only=True,
+                trust_remote_code=False,
+                **arguments,
+            )
     finally:
         transformers.logging.set_verbosity(before)
     unfilled = _unfilled(info)

@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 from safetensors import safe_open
 
@@ -13,6 +12,7 @@ from textassay.errors import UsageError, first_line
 from textassay.files import read_json, sha256_files, sha256_remembered
 from textassay.links import refuse_links
 from textassay.models.packaged import PACKAGED, find_change, packaged_folder
+from textassay.models.pickled import read_state
 
 # The key of our settings in a model's config.
 SETTINGS_KEY = "textassay"
@@ -57,7 +57,10 @@ class Source:
         except (yaml.YAMLError, ValueError, RecursionError):
             return None
         named = front.get("license") if isinstance(front, dict) else None
-        return str(named) if named else None
+        # What is nested may be written in a few aliases and be endless as text.
+        if isinstance(named, list) and all(isinstance(one, str) for one in named):
+            return ", ".join(named)
+        return named if isinstance(named, str) and named else None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -97,16 +100,15 @@ def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
-    """{key: shape} of a file of weights; of safetensors only the header is read.
+    """{key: shape} of a file of weights; no numbers are read.
 
-    Pickles are read by torch's weights-only loader. Raises whatever the libraries raise.
+    Raises what the safetensors library raises, or one of `pickled.BROKEN`.
     """
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as tensors:
             keys = tensors.keys()
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in keys}
-    state = torch.load(file, map_location="meta", weights_only=True)
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+    return {key: tuple(tensor.shape) for key, tensor in read_state(file).items()}
 
 
 def find_model(name: str, revision: str | None = None) -> Source:

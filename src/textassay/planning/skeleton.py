@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.quantizers_utils import should_convert_module
@@ -25,6 +25,7 @@ from textassay.models.classifier import (
     beside_backbone,
     fresh_modules,
     input_settings,
+    load_config,
     load_tokenizer,
     refuse_too_long,
     skeleton,
@@ -80,10 +81,9 @@ def build(job: Job, folder: Path, labels: LabelMap, tokenizer: Any | None) -> An
     """
     section = job.model
     try:
-        config = AutoConfig.from_pretrained(
+        config = load_config(
             folder, num_labels=len(labels), id2label=dict(enumerate(labels.names)),
             label2id=labels.label2id, problem_type="single_label_classification",
-            trust_remote_code=False,
         )  # fmt: skip
     except UNREADABLE as error:
         raise UsageError(f"{folder}/config.json: cannot be read ({first_line(error)}).") from None

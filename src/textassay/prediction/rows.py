@@ -15,11 +15,12 @@ from textassay.console import counted
 from textassay.data.cells import MISSING, kind_of_value, text_of_value, why_no_text
 from textassay.data.clean import SHOWN
 from textassay.data.columns import find_text_column, joined_text, note_unread
-from textassay.data.delimited import Dialect
+from textassay.data.delimited import Dialect, problem_of_length
 from textassay.data.dialect import find_dialect
 from textassay.data.encoding import Encoding, find_encoding
 from textassay.data.json_rows import find_items
 from textassay.data.options import DELIMITED, ReadOptions
+from textassay.data.proportion import in_proportion, refuse_many_cells
 from textassay.data.read import (
     BadRow,
     open_delimited,
@@ -89,6 +90,13 @@ def open_source(
     options = options or ReadOptions()
     refuse_file(path)
     options.refuse_unused([path])
+    with in_proportion([path]):
+        return _read_through(path, text_column, options, model)
+
+
+def _read_through(
+    path: Path, text_column: str | None, options: ReadOptions, model: TrainedOn | None
+) -> Source:
     names, windows, schema, notes = _open(path, options)
     names = names or list(
         dict.fromkeys(name for window in windows() for row in window.rows for name in row.cells)
@@ -112,6 +120,7 @@ def open_source(
         bad_rows += problem is not None
     if not count:
         raise DataError(f"{path}: has a header but no rows.")
+    refuse_many_cells(path, count * len(names))
     if empty:
         notes.append(
             f"{counted(len(empty), 'text')} without a character (first on line {empty[0]}): "
@@ -135,6 +144,8 @@ def text_of(row: Row, column: str) -> tuple[str, str | None]:
     problem = row.problem or (f"has {kind} where a text is expected" if kind else None)
     if text is None or text.strip() in MISSING:
         problem = problem or why_no_text(text)
+    elif problem is None:
+        problem = problem_of_length(text)
     return text or "", problem
 
 
@@ -202,6 +213,7 @@ def row_of_item(number: int, item: Any, problem: str | None) -> Row:
 def _open_parquet(path: Path) -> Opened:
     with _readable(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
+        refuse_many_cells(path, file.metadata.num_rows * len(schema.names))
     refuse_duplicates(str(path), schema.names)
     return schema.names, partial(_parquet_windows, path), schema, []
 
@@ -211,8 +223,13 @@ def _parquet_windows(path: Path) -> Iterator[Window]:
     for batch in _joined(_small_batches(path)):
         with _readable(path):
             cells = batch.to_pylist()
-        yield Window([Row(line, row) for line, row in enumerate(cells, start=number)], batch)
+        rows = (Row(line, row) for line, row in enumerate(cells, start=number))
+        start = 0
+        for window in windows_of(rows):
+            yield Window(window.rows, batch.slice(start, len(window.rows)))
+            start += len(window.rows)
         number += len(cells)
+        refuse_many_cells(path, number * batch.num_columns)
 
 
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from textassay.artifacts.adapters import (
     OpenedAdapter,
     adapter_notes,
@@ -33,7 +31,9 @@ from textassay.artifacts.fitting import (
 from textassay.artifacts.identify import ADAPTER_CONFIG
 from textassay.artifacts.zero.checkpoint import PEFT_PREFIX
 from textassay.errors import GateError, UsageError, first_line
+from textassay.models.classifier import load_config
 from textassay.models.heads import LABEL_SCORING
+from textassay.models.proportion import refuse_larger
 from textassay.models.quantization import STORED_QUANTIZATION
 from textassay.models.source import SETTINGS_KEY, Source, weight_files
 
@@ -224,7 +224,7 @@ def _examine_head(
 def _is_whole_classifier(source: Source, config: Any) -> bool:
     """Whether the base is a classifier already, with a head that fits the adapter's labels."""
     try:
-        config = config or AutoConfig.from_pretrained(source.path, trust_remote_code=False)
+        config = config or load_config(source.path)
         _, info = load_shape(source.path, config)
     except Exception:
         return False
@@ -270,4 +270,7 @@ def _keys_on_meta(opened: OpenedAdapter) -> AdapterKeys:
     if getattr(method, "init_lora_weights", None):
         method.init_lora_weights = True
     model, info = load_base(opened, lambda config: load_shape(opened.source.path, config))
-    return adapter_keys(peft.get_peft_model(model, method, low_cpu_mem_usage=True), info)
+    shapes = [*opened.stored.shapes.values()]
+    with refuse_larger(ADAPTER_CONFIG, shapes):
+        wrapped = peft.get_peft_model(model, method, low_cpu_mem_usage=True)
+    return adapter_keys(wrapped, info)

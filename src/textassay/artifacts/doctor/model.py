@@ -17,6 +17,7 @@ from textassay.artifacts.doctor.weights import Stored, names_and_shapes
 from textassay.artifacts.fitting import model_misfits
 from textassay.errors import first_line
 from textassay.models.heads import classifier_class
+from textassay.models.proportion import refuse_larger, stored_shapes
 from textassay.models.quantization import STORED_QUANTIZATION
 from textassay.models.source import SETTINGS_KEY
 
@@ -47,16 +48,17 @@ def load_shape(folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
     Raises whatever transformers raises.
     """
     settings = getattr(config, SETTINGS_KEY, None) or {}
-    model, info = classifier_class(config, settings).from_pretrained(
-        folder,
-        config=config,
-        device_map="meta",
-        dtype="float32",
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        weights_only=True,
-        trust_remote_code=False,
-    )
+    with refuse_larger(f"{folder}: config.json", stored_shapes(folder)):
+        model, info = classifier_class(config, settings).from_pretrained(
+            folder,
+            config=config,
+            device_map="meta",
+            dtype="float32",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            weights_only=True,
+            trust_remote_code=False,
+        )
     return model, info
 
 

@@ -1,7 +1,6 @@
 """The files with weights: are they whole, and are the tensors in them numbers?
 
-Of safetensors the headers are read, then one tensor at a time. Of pickles torch's weights-only
-loader reads names and shapes.
+Of safetensors the headers are read, then one tensor at a time; of pickles names and shapes.
 """
 
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from textassay.artifacts.doctor.findings import Diagnosis, read_object
 from textassay.artifacts.fitting import StoredTensors, several
 from textassay.errors import first_line
-from textassay.models.classifier import UNREADABLE
+from textassay.models.pickled import BROKEN, read_state, why_unread
 
 DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16",
           "I64": "int64", "I32": "int32", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
@@ -149,19 +148,18 @@ def _read_pickled(files: list[Path], diagnosis: Diagnosis) -> dict[str, Stored] 
     stored: dict[str, Stored] = {}
     for file in files:
         try:
-            state = torch.load(file, map_location="meta", weights_only=True)
-            stored |= {name: Stored(file, tuple(tensor.shape), str(tensor.dtype)[len("torch.") :])
-                       for name, tensor in state.items()}  # fmt: skip
-        except (*UNREADABLE, EOFError, AttributeError) as error:
+            state = read_state(file)
+        except BROKEN as error:
             diagnosis.wrong(
-                f"{file.name}: is cut off, or holds more than tensors ({first_line(error)[:120]}); "
-                "it was not read, and nothing in it was run.",
+                f"{file.name}: {why_unread(error)}; nothing in it was run.",
                 "Take the weights from somewhere that you trust, as safetensors.",
             )
             return None
+        stored |= {name: Stored(file, tuple(tensor.shape), str(tensor.dtype)[len("torch.") :])
+                   for name, tensor in state.items()}  # fmt: skip
     diagnosis.note(
         f"{several([file.name for file in files])}: the weights are a pickle, which can run code "
-        "in a careless reader; here torch's weights-only loader read it.",
+        "in a careless reader; here nothing in it was run.",
         "Save the model as safetensors.",
     )
     return stored

@@ -15,6 +15,7 @@ from textassay.artifacts.zero.checkpoint import ZeroCheckpoint, open_checkpoint
 from textassay.artifacts.zero.files import places_beside
 from textassay.errors import DataError, UsageError, first_line
 from textassay.models.classifier import skeleton
+from textassay.models.proportion import refuse_larger
 from textassay.models.source import SETTINGS_KEY
 
 COPY = "Copy the whole directory again from where it was written."
@@ -122,7 +123,9 @@ def _compare_with_config(folder: Path, checkpoint: ZeroCheckpoint, diagnosis: Di
     if getattr(config, SETTINGS_KEY, None) is None:
         setattr(config, SETTINGS_KEY, {})
     try:
-        state = skeleton(config).state_dict()
+        shapes = [placed.shape for placed in checkpoint.trained] + [*checkpoint.frozen.values()]
+        with refuse_larger(f"{folder}/config.json", shapes):
+            state = skeleton(config).state_dict()
     except Exception as error:
         diagnosis.wrong(
             f"{folder}/config.json: no classifier can be built by it ({first_line(error)[:200]}).",

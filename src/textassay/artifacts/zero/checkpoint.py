@@ -25,7 +25,7 @@ from textassay.artifacts.zero.files import (
     stored_tensor,
 )
 from textassay.artifacts.zero.places import Flats, Placed, place_in_groups, place_in_ranks
-from textassay.errors import DataError
+from textassay.errors import DataError, first_line
 from textassay.links import refuse_links
 
 OPTIMIZER = "optimizer_state_dict"
@@ -94,6 +94,16 @@ def open_checkpoint(path: Path) -> ZeroCheckpoint:
     """
     folder = find_step_folder(path)
     refuse_links(folder)
+    try:
+        return _open(folder)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise DataError(
+            f"{folder}: is not laid out as DeepSpeed does it ({first_line(error)[:160]}); copy the "
+            "whole directory again from where it was written."
+        ) from None
+
+
+def _open(folder: Path) -> ZeroCheckpoint:
     files = by_rank(folder, "optim")
     if not files:
         raise DataError(f"{folder}: holds no zero_pp_rank_*_optim_states.pt, so no ZeRO states.")
@@ -151,7 +161,7 @@ def _shapes(group: Mapping[str, Any], file: Path) -> dict[str, tuple[int, ...]]:
     shapes = {name: tuple(shape) for name, shape in group.items()}
     for name, shape in shapes.items():
         if any(not isinstance(side, int) or side < 0 for side in shape):
-            raise DataError(f"{file}: the shape of {name} is {shape}, which no tensor has.")
+            raise DataError(f"{file}: the shape of {name} is not one that a tensor has.")
     return shapes
 
 

@@ -1,7 +1,7 @@
 """The files of a ZeRO checkpoint: which there are, what they say, and numbers read out of them.
 
-DeepSpeed is not imported, and no pickle is read that could run code: only tensors, containers and
-three harmless classes, for which stand-ins are given.
+DeepSpeed is not imported, and nothing that a file names is run (models/pickled.py): it holds
+tensors, containers and three harmless classes, for which stand-ins are given.
 """
 
 import math
@@ -10,15 +10,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from textassay.console import some
-from textassay.errors import DataError, UsageError, first_line
+from textassay.errors import DataError, UsageError
 from textassay.links import refuse_link
+from textassay.models.pickled import BROKEN, place_of, read_pickled, why_unread
 
 STEP = re.compile(r"^global_step(\d+)$")
 RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_(\d+)_(optim|model)_states\.pt$")
@@ -37,24 +38,22 @@ STAGE_NAMES = {"disabled": 0, "optimizer_states": 1, "gradients": 2, "weights": 
 
 def _stage_by_name(kind: Any, name: str) -> Any:
     """What older versions of Python 3.11 pickle for an enum's member: getattr(class, name)."""
-    if getattr(kind, "__name__", "") not in ("_Stage", "ZeroStageEnum") or name not in STAGE_NAMES:
+    known = isinstance(name, str) and name in STAGE_NAMES
+    if getattr(kind, "__name__", "") not in ("_Stage", "ZeroStageEnum") or not known:
         raise UnpicklingError("getattr is allowed for a ZeRO stage alone")
     return kind(STAGE_NAMES[name])
 
 
-STAND_INS: list[Any] = [
-    (_stage_by_name, "builtins.getattr"),
-    (_Stage, "deepspeed.runtime.zero.config.ZeroStageEnum"),
-    (_StandIn, "deepspeed.runtime.fp16.loss_scaler.LossScaler"),
-    (_StandIn, "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler"),
-    (_StandIn, "deepspeed.utils.tensor_fragment.fragment_address"),
-]
+STAND_INS: dict[str, Any] = {
+    "builtins.getattr": _stage_by_name,
+    "__builtin__.getattr": _stage_by_name,
+    "deepspeed.runtime.zero.config.ZeroStageEnum": _Stage,
+    "deepspeed.runtime.fp16.loss_scaler.LossScaler": _StandIn,
+    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler": _StandIn,
+    "deepspeed.utils.tensor_fragment.fragment_address": _StandIn,
+}
+SHOWN_RANKS = 8
 FORCE_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-# What torch's readers raise over a file with broken bytes in it.
-BROKEN = (
-    RuntimeError, AssertionError, EOFError, OSError, ValueError, LookupError, TypeError,
-    AttributeError,
-)  # fmt: skip
 
 
 def find_step_folder(path: Path) -> Path:
@@ -126,11 +125,14 @@ def by_rank(folder: Path, kind: str) -> list[Path]:
 def refuse_missing_ranks(folder: Path, files: Sequence[Path], world_size: int) -> None:
     """DataError where the files are not those of all ranks, and of no others."""
     ranks = {int(match[1]) for file in files if (match := RANK.search(file.name))}
-    missing = sorted(set(range(world_size)) - ranks)
-    if missing:
+    # Who says that there were a billion ranks is not believed.
+    first = list(islice((rank for rank in range(world_size) if rank not in ranks), SHOWN_RANKS))
+    if first:
+        more = world_size - sum(rank < world_size for rank in ranks) - len(first)
+        listed = ", ".join(map(str, first)) + (f" and {more:,} more" if more > 0 else "")
         raise DataError(
-            f"{folder}: was written by {world_size} ranks, and the files of rank "
-            f"{some([*map(str, missing)])} are missing; copy them from where they were written."
+            f"{folder}: was written by {world_size} ranks, and the files of rank {listed} are "
+            "missing; copy them from where they were written."
         )
     if len(ranks) > world_size:
         raise DataError(
@@ -147,17 +149,9 @@ def load(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise DataError(f"{file}: is missing; the checkpoint is not whole.")
     try:
-        with torch.serialization.safe_globals(STAND_INS):
-            content = torch.load(file, map_location="meta", weights_only=True)
-    except UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)|(getattr is allowed.*)", str(error))
-        what = f" ({named[1] or named[2]})" if named else ""
-        raise DataError(
-            f"{file}: holds more than tensors and plain values{what}, so it is not read."
-        ) from None
+        content = read_pickled(file, STAND_INS)
     except BROKEN as error:
-        first = first_line(error)
-        raise DataError(f"{file}: cannot be read; it may be cut off ({first[:200]}).") from None
+        raise DataError(f"{file}: {why_unread(error)}.") from None
     if not isinstance(content, dict):
         raise DataError(f"{file}: is no file of a ZeRO checkpoint, but a {type(content).__name__}.")
     return content
@@ -262,14 +256,12 @@ class StoredTensor:
 
 def stored(tensor: torch.Tensor, file: Path) -> Stored:
     """Where the numbers of a tensor lie that `load` has found in the file."""
-    storage = tensor.untyped_storage()
-    if storage._checkpoint_offset is None:
-        raise DataError(f"{file}: holds a tensor without a place in the file.")
-    offset = storage._checkpoint_offset + int(tensor.storage_offset()) * tensor.dtype.itemsize
+    if place_of(tensor) < 0:
+        raise DataError(f"{file}: is of a torch before 1.6, which wrote no ZeRO checkpoint.")
     # From its first number to its last one, whatever lies between them.
     reach = 1 + sum((side - 1) * step
                     for side, step in zip(tensor.shape, tensor.stride(), strict=True))  # fmt: skip
-    return Stored(file, offset, tensor.dtype, reach if tensor.numel() else 0)
+    return Stored(file, place_of(tensor), tensor.dtype, reach if tensor.numel() else 0)
 
 
 def stored_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, file: Path) -> StoredTensor:
