@@ -42,7 +42,7 @@ def assert_named(name: str, *arguments: object) -> None:
     done = script(name)(*arguments)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise AssertionError(f"{name}: {done.exception!r}") from done.exception
-    assert done.exit_code in (0, 2, 3, 65) and "Traceback" not in done.output, done.output
+    assert done.exit_code in (0, 1, 2, 3, 65) and "Traceback" not in done.output, done.output
     said = done.stderr.strip().splitlines()
     assert done.exit_code == 0 or said[-1].startswith("error: "), done.output
 
