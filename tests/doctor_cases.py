@@ -166,7 +166,7 @@ WRONG = [
     Case("tokenizer no JSON", "bert", put("tokenizer.json", "{"), "tokenizer.json: the tokenizer"),
     Case("no weights", "bert", remove(WEIGHTS), "has a config.json, and no weights beside it"),
     Case("pickle cut off", "bert", lambda folder: (as_pickle(folder), cut("pytorch_model.bin")(
-        folder)), "pytorch_model.bin: is cut off, or holds more than tensors"),
+        folder)), "pytorch_model.bin: cannot be read; it may be cut off"),
     Case("onnx empty", "bert", _as_empty_onnx, "is no ONNX file that can be run"),
     Case("our settings no object", "our mlp", edit(CONFIG, textassay=[1]), "config.json: textass"),
     Case("hallmark of odd content", "our full", edit("hallmark.json", base=[1]), "is not a hal"),

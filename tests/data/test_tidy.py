@@ -364,7 +364,8 @@ def test_what_cannot_be_is_refused_and_nothing_is_touched(source, flags, exit_co
     for name in ("in.csv", "old.csv"):
         Path(name).write_text(GOOD, encoding="utf-8")
     Path("bad.csv").write_text("text,label\n,x\n\u200b,y\n", encoding="utf-8")
-    write_rows("long.jsonl", [("a" * 1_000_001, "x"), ("b", "y")], NAMES_OF_TWO)
+    long = [{"text": "a", "label": "x", "note": "a" * 1_000_001}, {"text": "b", "label": "y"}]
+    Path("long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in long))
     Path("link.csv").symlink_to("in.csv")
     Path("away.csv").symlink_to("nowhere.csv")
     Path("loop.csv").symlink_to("loop.csv")

@@ -21,6 +21,7 @@ from textassay.models.plain_unpickler import PLACE, OddSizesError, PlainUnpickle
 # What the older format writes before each storage.
 BYTES_OF_COUNT = 8
 NOWHERE = -(2**63)
+ZIP = b"PK\x03\x04"
 MAGIC = 0x1950A86A20F9469CFC6C
 # What reading a file with broken bytes raises.
 BROKEN = (
@@ -39,6 +40,9 @@ def read_pickled(file: Path, classes: Mapping[str, Any] | None = None) -> Any:
     with file.open("rb") as stream:
         if zipfile.is_zipfile(stream):
             return _read_zip(stream, file.stat().st_size, classes or {})
+        stream.seek(0)
+        if stream.read(len(ZIP)) == ZIP:
+            raise zipfile.BadZipFile("the end of the archive is missing")
         stream.seek(0)
         return _read_old(stream, file.stat().st_size, classes or {})
 
@@ -73,7 +77,8 @@ def why_unread(error: BaseException) -> str:
     if isinstance(error, UnpicklingError):
         named = first_line(error)[:160]
         return f"holds more than tensors and plain values ({named}), so it is not read"
-    return f"cannot be read; it may be cut off ({first_line(error)[:160] or type(error).__name__})"
+    said = "" if isinstance(error, LookupError) else first_line(error)[:160]
+    return f"cannot be read; it may be cut off ({said or type(error).__name__})"
 
 
 def _read_zip(stream: BinaryIO, size: int, classes: Mapping[str, Any]) -> Any:
@@ -113,7 +118,7 @@ def _begin_of(stream: BinaryIO, member: zipfile.ZipInfo) -> int:
     """Where the bytes of a member begin, behind a header whose length it says itself."""
     stream.seek(member.header_offset)
     header = stream.read(30)
-    if len(header) < 30 or not header.startswith(b"PK\x03\x04"):
+    if len(header) < 30 or not header.startswith(ZIP):
         raise zipfile.BadZipFile(f"the header of {member.filename[:60]} is not where it should be")
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     return member.header_offset + 30 + lengths
