@@ -28,6 +28,8 @@ def every_kind() -> "OrderedDict[str, torch.Tensor]":
             torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int32,
             torch.float8_e4m3fn)},
     )  # fmt: skip
+    state["with attributes"] = torch.randn(6)
+    state["with attributes"].ds_id = 3  # type: ignore[attr-defined]
     state._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
     return state
 
@@ -118,7 +120,15 @@ def test_the_good_one_of_these_is_read(tmp_path: Path) -> None:
     assert read_state(file)["a"].shape == (4,)
 
 
+def made_by(function: Any) -> Any:
+    """A tensor with attributes, whose numbers would be made by this function."""
+    from_type = torch._tensor._rebuild_from_type_v2
+    return Call(from_type, function, torch.Tensor, (10**9,), {"ds_id": 1})
+
+
 CALLS = {
+    "made by torch.Size": made_by(torch.Size),
+    "made by a tensor": made_by(torch.Tensor),
     "bytearray": Call(bytearray, 10**9),
     "eval": Call(eval, "1"),
     "hex": Call(__import__("_codecs").encode, b"ab", "hex_codec"),

@@ -82,6 +82,10 @@ class PlainUnpickler(Unpickler):
             "torch._utils._rebuild_tensor": self.rebuild,
             "torch._utils._rebuild_tensor_v2": self.rebuild,
             "torch._utils._rebuild_tensor_v3": self.rebuild_bytes,
+            "torch._tensor._rebuild_from_type_v2": self.rebuild_with_state,
+            # Names of kinds, and nothing that could be called.
+            "torch.Tensor": "tensor",
+            "torch.nn.parameter.Parameter": "parameter",
             "torch._utils._rebuild_parameter": _data_of,
             "torch._utils._rebuild_parameter_with_state": _data_of,
             **{f"torch.{name}": getattr(torch, name) for name in DTYPES},
@@ -121,6 +125,12 @@ class PlainUnpickler(Unpickler):
     ) -> Any:  # fmt: skip
         """A tensor of a type that torch has no storage for, in one of bytes."""
         return self._tensor(storage, dtype, offset, size, stride)
+
+    def rebuild_with_state(self, function: Any, kind: Any, arguments: Any, state: Any) -> Any:
+        """A tensor that was saved with attributes, as DeepSpeed's masters in bf16 are."""
+        if function not in (self.rebuild, self.rebuild_bytes, _data_of):
+            raise UnpicklingError("a tensor that is made by something else")
+        return function(*arguments)
 
     def _tensor(
         self, storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any
