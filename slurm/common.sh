@@ -118,7 +118,7 @@ use_scratch() {
   export HF_TOKEN_PATH=${HF_TOKEN_PATH:-${HF_HOME:-$usual/huggingface}/token}
   export TEXTASSAY_CACHE=${TEXTASSAY_CACHE:-$caches/textassay}
   export HF_HOME=${HF_HOME:-$caches/huggingface}
-  TEXTASSAY_CACHE=${TEXTASSAY_CACHE/#\~\//$HOME/} # in quotes it is still there
+  TEXTASSAY_CACHE=${TEXTASSAY_CACHE/#\~\//${HOME:-~}/} # in quotes it is still there
   mkdir -p "$TEXTASSAY_CACHE" "$HF_HOME" || fail "TEXTASSAY_SLURM_SCRATCH: $caches cannot be written to"
 }
 

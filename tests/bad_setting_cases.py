@@ -206,7 +206,7 @@ JOBS = [
     job("a list where a word goes", "data: {path: [data.csv]}\n", "data.path", "string"),
     job("a key that is a number", JOB + "training: {1: 2}\n", "training", "1"),
     job("a name that is a path", JOB + "name: ../elsewhere\n", "name"),
-    job("the job of another launcher", JOB + "launcher: full\n", "full launcher", "train_full.py"),
+    job("the job of another launcher", JOB + "launcher: full\n", "full launcher", "textassay "),
     job("a seed elsewhere", JOB + "training: {seed: 1}\n", "seed", "`seeds`"),
 ]  # fmt: skip
 

@@ -277,7 +277,7 @@ def test_a_checkpoint_that_is_resumed_holds_what_it_says(tmp_path: Path, secret:
     for name in ("../../secret/id_rsa", str(secret / "id_rsa")):
         size = len(SECRET)
         write_json(theirs / "complete.json", {"run": "somebody's", "files": {name: size}})
-        with pytest.raises(GateError, match="which is not in it"):
+        with pytest.raises(GateError, match="which is not in the checkpoint"):
             take_along(theirs, tmp_path / "another")
     assert not (tmp_path / "another").exists() or not any((tmp_path / "another").iterdir())
     (theirs / "trainer_state.json").symlink_to("../../secret/id_rsa")

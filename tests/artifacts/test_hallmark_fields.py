@@ -89,7 +89,7 @@ def test_any_field_of_any_type_is_read_or_named(stamped: Path) -> None:
         ("files", [], "files: input should be a valid dictionary"),
         ("labels", "bad", "labels: input should be a valid list"),
         ("version", 2, "its version is 2, and this textassay knows 1; update it"),
-        ("probe", {"texts": ["a"], "logits": [], "tolerance": 0.001}, "1 texts have 0 rows of"),
+        ("probe", {"texts": ["a"], "logits": [], "tolerance": 0.001}, "1 text and 0 rows of"),
         ("probe", {"texts": ["a"], "logits": [[1.0]], "tolerance": 0.001}, "not one logit for"),
         ("probe", {"texts": [], "logits": [], "tolerance": 1e9}, "less than or equal to 0.05"),
         ("base", {"weights": 5}, "base.weights: input should be a valid string"),

@@ -16,14 +16,14 @@ from textassay.evaluation.calibrate import (
     calibrate,
     fit_temperature,
 )
-from textassay.evaluation.evaluate import Calibrated, Evaluation
-from textassay.evaluation.metrics import (
+from textassay.evaluation.confidences import (
     ECE_BINS,
     expected_calibration_error,
     log_loss,
     reliability,
-    score,
 )
+from textassay.evaluation.evaluate import Calibrated, Evaluation
+from textassay.evaluation.metrics import score
 from textassay.models.probabilities import softmax
 
 cases = given(seed=st.integers(0, 2**32 - 1), rows=st.integers(FEWEST_ROWS, 400),

@@ -344,7 +344,7 @@ def test_a_run_is_asked_through_the_artifact_that_is_named(model, classifier):
     result = predict(run, *asked)
     assert json.loads(result.stdout)["predicted"] == label
     assert "seed-0: its model/ answers" in result.stderr
-    says = ["has no onnx/ (there is model)", "scripts/export.py"]
+    says = ["has no onnx/ (there is model)", "textassay export"]
     assert_refused(predict(run, *asked, "--backend", "onnx"), USAGE, *says)
     assert_refused(predict("runs/job", *asked), USAGE, "holds the runs seed-0")
     assert_refused(predict(model, *asked, "--backend", "merged"), USAGE, "is no run")

@@ -35,7 +35,7 @@ def test_of_a_run_the_fastest_artifact_is_served_unless_one_is_named(tmp_path, c
     stamp(run / "model", None)
     stamp(run / "onnx", run / "model")
     assert choose_artifact(str(run), "auto", "cpu") == run / "onnx"
-    with pytest.raises(UsageError, match=r"has no onnx-int8/ .*export\.py"):
+    with pytest.raises(UsageError, match=r"has no onnx-int8/ .*textassay export"):
         choose_artifact(str(run), "onnx-int8", "auto")
     stamp(run / "onnx-int8", run / "onnx")
     assert choose_artifact(str(run), "auto", "cpu") == run / "onnx"

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
+from textassay.console import counted
+
 VERSION = 1
 # More than any artifact of ours is allowed; with more every probe would hold.
 LARGEST_TOLERANCE = 0.05
@@ -69,7 +71,8 @@ def find_odd_field(content: Any) -> str | None:
         return f"its version is {hallmark.version}, and this textassay knows {VERSION}; update it"
     probe, labels = hallmark.probe, len(hallmark.labels)
     if len(probe.logits) != len(probe.texts):
-        return f"probe: {len(probe.texts)} texts have {len(probe.logits)} rows of logits"
+        texts, rows = counted(len(probe.texts), "text"), counted(len(probe.logits), "row")
+        return f"probe: {texts} and {rows} of logits"
     if any(len(row) != labels for row in probe.logits):
-        return f"probe.logits: a row has not one logit for each of the {labels} labels"
+        return f"probe.logits: a row has not one logit for each of {counted(labels, 'label')}"
     return None

@@ -128,7 +128,9 @@ def take_along(checkpoint: Path, run: Path) -> Path:
     with replacing(run / checkpoint.name) as scratch:
         for name in (*read_object(checkpoint / MARKER)["files"], MARKER):
             if not is_own_file(checkpoint / name, checkpoint):
-                raise GateError(f"{checkpoint}: {MARKER} names {name!r}, which is not in it.")
+                raise GateError(
+                    f"{checkpoint / MARKER}: names {name!r}, which is not in the checkpoint."
+                )
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(checkpoint / name, scratch / name)
     return run / checkpoint.name
