@@ -193,7 +193,7 @@ def test_what_the_cluster_cannot_give_is_refused_in_its_own_words(
     [
         ("jobs/quickstart.yaml", {"TEXTASSAY_RESOURCES__DEVICE": "auto"},
          "CUDA_VISIBLE_DEVICES=0 allots a GPU, but torch"),
-        ("jobs/r8_llama_deepspeed.yaml", {}, "meta-llama/Llama-3.2-1B-Instruct cannot be had"),
+        ("jobs/r8_llama_deepspeed.yaml", {}, "meta-llama/Llama-3.2-1B-Instruct at the revision"),
         ("jobs/quickstart.yaml --data_path nowhere.csv", {}, "nowhere.csv"),
     ],
     ids=["gpu", "model", "data"],
