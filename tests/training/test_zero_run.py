@@ -153,7 +153,7 @@ def test_another_number_of_processes_carries_the_weights_over(
     kill_after(run, "checkpoint-6", 0.0, **chosen)
     kill_after(run, "checkpoint-36", 0.0, processes=1, **chosen)
     said = train(run, 2, **chosen)
-    assert "of 1 processes and these are 2" in said and "the optimizer starts anew" in said
+    assert "of 1 process and these are 2" in said and "the optimizer starts anew" in said
     parts = [run / "carried-over" / number for number in "12"]
     for part, processes in zip(parts, (2, 1), strict=True):
         came_from = read_json(part / "part.json")
